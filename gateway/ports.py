@@ -1,0 +1,148 @@
+"""The edges of the engine as typing.Protocols: time, backends, registries, observers.
+
+Data-plane ports are callback based: one callback resolves a whole batch, and no task is made per request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.errors import ErrorCode, GatewayError
+from gateway.messages import (
+    Buffer,
+    InferResponse,
+    Instant,
+    ModelMetadata,
+    Nanos,
+    RequestContext,
+    RequestHead,
+)
+from gateway.tensors import TensorSpec
+from gateway.versions import ModelVersion, VersionState
+
+
+class Clock(Protocol):
+    """Monotonic time and one-shot timers."""
+
+    def now(self) -> Instant:
+        """Returns the monotonic time in nanoseconds."""
+        ...
+
+    def call_at(self, when: Instant, callback: Callable[[], None]) -> Cancellable:
+        """Runs `callback` at or after `when`; the returned handle cancels it."""
+        ...
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Runs `callback` once after everything that is ready now."""
+        ...
+
+
+class Cancellable(Protocol):
+    """Something that can be called off; calling it twice is harmless."""
+
+    def cancel(self) -> None: ...
+
+
+class Reply(Protocol):
+    """The caller's end of one request. Exactly one of the two methods is called, once, unless it was withdrawn."""
+
+    def succeed(self, response: InferResponse) -> None: ...
+
+    def fail(self, error: GatewayError) -> None: ...
+
+
+@dataclass(slots=True)
+class BackendRequest:
+    """One execution: the members' merged tensors.
+
+    `chunks[i]` are the pieces of input i in member order (joined along axis 0 by whoever writes them to the wire);
+    `shapes[i]` the shape of the joined tensor. `head` is any member's head: names, types, outputs and parameters are
+    equal for all members. `rows` is the sum along axis 0 (1 for unbatched models).
+    """
+
+    version: ModelVersion
+    head: RequestHead
+    rows: int
+    shapes: tuple[tuple[int, ...], ...]
+    chunks: Sequence[Sequence[Buffer]]
+    timeout: Nanos
+    priority: int = 0
+
+
+@dataclass(slots=True)
+class BackendResponse:
+    """What the backend answered: outputs with concrete shapes and their raw bytes, in the same order."""
+
+    outputs: tuple[TensorSpec, ...]
+    data: list[Buffer]
+
+
+class InferenceBackend(Protocol):
+    """One Triton endpoint (a replica) as the engine sees it."""
+
+    def infer(self, request: BackendRequest, done: Callable[[BackendResponse | GatewayError], None]) -> Cancellable:
+        """Starts one execution; `done` is called exactly once, later, unless the call was cancelled first.
+
+        A raised exception means nothing was sent and `done` will not be called.
+        """
+        ...
+
+    @property
+    def available(self) -> bool:
+        """Whether a call made now has a connection to go out on."""
+        ...
+
+
+class RepositoryControl(Protocol):
+    """Loads and unloads versions on one replica."""
+
+    async def load(self, version: ModelVersion) -> None:
+        """Loads and waits until that version is ready. Raises GatewayError with the backend's reason."""
+        ...
+
+    async def unload(self, version: ModelVersion) -> None: ...
+
+    async def is_ready(self, version: ModelVersion) -> bool: ...
+
+    async def metadata(self, version: ModelVersion) -> ModelMetadata:
+        """Returns the version's own metadata under its public name."""
+        ...
+
+    async def server_ready(self) -> bool: ...
+
+
+class RegistrySource(Protocol):
+    """Says which versions should be served."""
+
+    async def desired(self) -> dict[str, tuple[int, ...]]:
+        """Returns the complete set: model name to version numbers, the stable one first."""
+        ...
+
+
+class Observer(Protocol):
+    """Hears what happens on the data plane. Called on the hot path: implementations only count and append."""
+
+    def request_done(
+        self,
+        context: RequestContext,
+        version: ModelVersion | None,
+        code: ErrorCode | None,
+        rows: int,
+        queued: Nanos,
+        finished_at: Instant,
+        model_name: str,
+    ) -> None:
+        """One request ended: `code` None means success, `queued` the time from offer to dispatch (0 if never queued)."""
+        ...
+
+    def batch_done(
+        self, version: ModelVersion, requests: int, rows: int, reason: str, backend: Nanos, ok: bool
+    ) -> None:
+        """One execution ended after `backend` nanoseconds; `reason` is why the batch left the queue."""
+        ...
+
+    def version_state(self, version: ModelVersion, state: VersionState, detail: str) -> None:
+        """A version changed its state."""
+        ...
