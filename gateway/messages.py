@@ -36,7 +36,8 @@ class RequestHead:
     """A ModelInferRequest without id and tensor bytes. `outputs` empty means all. Compared by identity.
 
     `model_version` is None when the caller leaves the choice to the gateway. `parameters` are the request's own,
-    `input_parameters` those that came with single inputs (by input name).
+    `input_parameters` those that came with single inputs (by input name). `memo` is scratch space of the engine: what
+    it found out about this head for a version number (bounded by the few versions that are served at once).
     """
 
     model_name: str
@@ -45,6 +46,7 @@ class RequestHead:
     outputs: tuple[RequestedOutput, ...] = ()
     parameters: Parameters = field(default_factory=dict)
     input_parameters: Mapping[str, Parameters] = field(default_factory=dict)
+    memo: dict[int, object] = field(default_factory=dict, repr=False)
 
 
 class InferRequest:
@@ -91,7 +93,7 @@ class RequestContext:
     `received_at` when its last byte arrived; `protocol` a short label for metrics (`rest_json`, `rest_binary`, `grpc`).
     """
 
-    __slots__ = ("deadline", "priority", "principal", "protocol", "received_at", "request_id", "sticky_key", "trace")
+    __slots__ = ("deadline", "principal", "priority", "protocol", "received_at", "request_id", "sticky_key", "trace")
 
     def __init__(
         self,

@@ -134,7 +134,7 @@ class Observer(Protocol):
         finished_at: Instant,
         model_name: str,
     ) -> None:
-        """One request ended: `code` None means success, `queued` the time from offer to dispatch (0 if never queued)."""
+        """One request ended: `code` None is success, `queued` the time from offer to dispatch (0 if never queued)."""
         ...
 
     def batch_done(

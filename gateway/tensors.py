@@ -63,7 +63,7 @@ def element_count(shape: tuple[int, ...]) -> int:
 
 
 def byte_size(spec: TensorSpec) -> int | None:
-    """Returns the exact raw size in bytes of a concrete tensor, or None for BYTES, whose size depends on its elements."""
+    """Returns the raw size in bytes of a concrete tensor, or None for BYTES, whose size depends on its elements."""
     if spec.datatype is DataType.BYTES:
         return None
     return element_count(spec.shape) * spec.datatype.itemsize

@@ -32,7 +32,7 @@ class VersionState(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where requests for a model go that name no version: (version number, weight in basis points), summing to 10,000."""
+    """Where requests that name no version go: (version number, weight in basis points), summing to 10,000."""
 
     model_name: str
     targets: tuple[tuple[int, int], ...]
