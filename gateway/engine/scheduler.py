@@ -1,0 +1,343 @@
+"""The scheduler of one model version: performs what `core.batching` decides.
+
+Invariants: a request is in `pending` from `submit` until exactly one of answered, failed, withdrawn; a slot is held
+exactly while its batch is in flight; no exception of a caller's reply, of a backend or of a merge ends the scheduler;
+every deadline fires on its own, queued or running. Decisions are taken once per event-loop turn (`_wake`), so that all
+requests that arrived together can leave together; nobody waits for more than that turn while a slot is free.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+
+from gateway.core.batching import Batcher, BatchPlan, BatchReason, QueueItem, Rejection, RejectionKind
+from gateway.core.cost_profile import CostProfile
+from gateway.core.merging import HeadCache, merge, split
+from gateway.core.retrying import RetryBudget
+from gateway.core.signature import CheckedHead
+from gateway.engine.batch import Batch, PendingRequest
+from gateway.engine.replicas import ReplicaSet
+from gateway.errors import ErrorCode, GatewayError
+from gateway.messages import InferRequest, InferResponse, Instant, RequestContext
+from gateway.ports import BackendRequest, BackendResponse, Cancellable, Clock, Observer, Reply
+from gateway.versions import ModelVersion
+
+_log = logging.getLogger("sluice.scheduler")
+
+_RERUN_CODES = frozenset({ErrorCode.INVALID_REQUEST, ErrorCode.BACKEND_FAILED})
+_REJECTIONS = {
+    RejectionKind.TOO_MANY_ROWS: ErrorCode.INVALID_REQUEST,
+    RejectionKind.EXPIRED: ErrorCode.DEADLINE_EXCEEDED,
+    RejectionKind.DRAINING: ErrorCode.MODEL_NOT_READY,
+}
+
+
+class VersionScheduler:
+    """Queues, batches and sends the requests of one version and answers each caller on its own."""
+
+    def __init__(
+        self,
+        version: ModelVersion,
+        batcher: Batcher,
+        profile: CostProfile,
+        replicas: ReplicaSet,
+        slots: int,
+        clock: Clock,
+        observer: Observer,
+        heads: HeadCache,
+    ) -> None:
+        """`slots` is how many batches may be in flight per replica (instances times slots per instance)."""
+        self.version = version
+        self.batcher = batcher
+        self.profile = profile
+        self.pending: dict[int, PendingRequest] = {}
+        self.in_flight: set[Batch] = set()
+        self._replicas = replicas
+        self._slots = slots
+        self._clock = clock
+        self._observer = observer
+        self._heads = heads
+        self._public = (version.model_name, str(version.number))
+        self._next_key = 0
+        self._woken = False
+        self._timer: Cancellable | None = None
+        self._timer_at: Instant = 0
+        self._reruns: deque[Batch] = deque()
+        self._rerun_budget = RetryBudget()
+        self._retry_budget = RetryBudget(percent=10, burst=16)
+
+    # ------------------------------------------------------------------ callers
+
+    def submit(
+        self, request: InferRequest, context: RequestContext, reply: Reply, checked: CheckedHead, nbytes: int
+    ) -> PendingRequest:
+        """Queues one validated request.
+
+        Raises:
+            GatewayError: it was refused at the door (queue bound, cannot finish in time, draining).
+        """
+        key = self._next_key = self._next_key + 1
+        now = self._clock.now()
+        item = QueueItem(
+            key, checked.rows, nbytes, checked.signature, now, context.deadline, context.priority
+        )
+        rejection = self.batcher.offer(item, now)
+        if rejection is not None:
+            raise self._refusal(rejection)
+        pending = PendingRequest(key, request, context, reply, checked, nbytes, self)
+        pending.dispatched_at = now
+        self.pending[key] = pending
+        self.wake()
+        return pending
+
+    def withdraw(self, pending: PendingRequest) -> None:
+        """Forgets a request whose caller left; cancels the backend call when nobody is left in its batch."""
+        if self.pending.pop(pending.key, None) is None:
+            return
+        self._report(pending, ErrorCode.CANCELLED, self._clock.now())
+        batch = pending.batch
+        if batch is None:
+            self.batcher.withdraw(pending.key)
+        else:
+            self._leave(batch, pending)
+        self.wake()
+
+    def wake(self) -> None:
+        """Asks for one decision at the end of this event-loop turn; repeated calls cost nothing."""
+        if not self._woken:
+            self._woken = True
+            self._clock.call_soon(self._decide)
+
+    def drain(self) -> None:
+        """Takes nothing new; what waits leaves as soon as slots allow."""
+        self.batcher.drain()
+        self.wake()
+
+    def fail_all(self, error: GatewayError) -> None:
+        """Answers everything queued and in flight with `error` (the backend is gone for good)."""
+        for batch in list(self.in_flight):
+            self._finish_batch(batch)
+            if batch.call is not None:
+                batch.call.cancel()
+        self._reruns.clear()
+        for pending in list(self.pending.values()):
+            self.batcher.withdraw(pending.key)
+            self._fail(pending, error, self._clock.now())
+
+    # ------------------------------------------------------------------ decisions
+
+    def _decide(self) -> None:
+        self._woken = False
+        now = self._clock.now()
+        try:
+            self._expire_in_flight(now)
+            free = self._replicas.free_slots(self.version, self._slots)
+            while free and self._reruns:
+                again = self._reruns.popleft()
+                if again.waiting:
+                    self._send(again, now)
+                    free -= 1
+            result = self.batcher.poll(now, free, len(self.in_flight))
+            for key in result.expired:
+                self._fail(self.pending[key], _expired("while queued"), now)
+            for key in result.shed:
+                self._fail(self.pending[key], _overloaded("cannot finish before its deadline"), now)
+            for plan in result.ready:
+                self._dispatch(plan, now)
+            self._arm(result.wake_at, now)
+        except Exception:
+            # A bug here must not end the loop that answers everybody else: report it, and look again soon.
+            _log.exception("scheduler of %s", self.version)
+            self._arm(now + 10_000_000, now)
+
+    def _arm(self, wake_at: Instant | None, now: Instant) -> None:
+        """Keeps one timer at or before the next instant of interest; an early wake-up only looks again."""
+        for batch in (*self.in_flight, *self._reruns):
+            if batch.waiting and (wake_at is None or batch.deadline < wake_at):
+                wake_at = batch.deadline
+        if wake_at is None:
+            return
+        if self._timer is not None:
+            if self._timer_at <= wake_at:
+                return
+            self._timer.cancel()
+        self._timer_at = wake_at
+        self._timer = self._clock.call_at(wake_at, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self.wake()
+
+    def _expire_in_flight(self, now: Instant) -> None:
+        for batch in [batch for batch in (*self.in_flight, *self._reruns) if batch.deadline <= now]:
+            for pending in [member for member in batch.waiting.values() if member.context.deadline <= now]:
+                self._fail(pending, _expired("while running"), now)
+                self._leave(batch, pending)
+            if batch.waiting:
+                batch.deadline = min(member.context.deadline for member in batch.waiting.values())
+
+    # ------------------------------------------------------------------ sending
+
+    def _dispatch(self, plan: BatchPlan, now: Instant) -> None:
+        pending = self.pending
+        members = [pending[key] for key in plan.keys]
+        deadline = members[0].context.deadline
+        for member in members:
+            member.dispatched_at = now
+            if member.context.deadline < deadline:
+                deadline = member.context.deadline
+        self._rerun_budget.deposit(len(members))
+        self._retry_budget.deposit(1)
+        self._send(Batch(members, plan.rows, plan.reason.value, deadline), now)
+
+    def _send(self, batch: Batch, now: Instant) -> None:
+        for member in batch.members:
+            member.batch = batch
+        replica = self._replicas.acquire(self.version, self._slots, batch)
+        if replica is None:
+            self._fail_batch(batch, _unreachable(), now)
+            return
+        self.in_flight.add(batch)
+        batch.sent_at = now
+        first = batch.members[0]
+        try:
+            _, shapes, chunks = merge([(member.checked, member.request) for member in batch.members])
+            last = max(member.context.deadline for member in batch.members)
+            request = BackendRequest(
+                self.version, first.request.head, batch.rows, shapes, chunks, last - now, first.context.priority
+            )
+            batch.call = replica.backend.infer(request, lambda outcome: self._done(batch, outcome))
+        except GatewayError as error:
+            self._finish_batch(batch)
+            self._fail_batch(batch, error, now)
+        except Exception:
+            _log.exception("sending a batch of %s", self.version)
+            self._finish_batch(batch)
+            self._fail_batch(batch, _internal(), now)
+
+    def _done(self, batch: Batch, outcome: BackendResponse | GatewayError) -> None:
+        """The backend answered `batch`: exactly one call per batch that was sent and not cancelled."""
+        if batch not in self.in_flight:
+            return
+        now = self._clock.now()
+        self._finish_batch(batch)
+        elapsed = now - batch.sent_at
+        ok = isinstance(outcome, BackendResponse)
+        self._observer.batch_done(self.version, len(batch.members), batch.rows, batch.reason, elapsed, ok)
+        try:
+            if isinstance(outcome, GatewayError):
+                self._failed(batch, outcome, now)
+            else:
+                self.profile.observe(batch.rows, elapsed)
+                self._answer(batch, outcome, now)
+        except GatewayError as error:
+            self._failed(batch, error, now)
+        except Exception:
+            _log.exception("answering a batch of %s", self.version)
+            self._fail_batch(batch, _internal(), now)
+        self.wake()
+
+    def _answer(self, batch: Batch, outcome: BackendResponse, now: Instant) -> None:
+        members = batch.members
+        rows = [member.checked.rows for member in members]
+        parts = split(outcome, rows, self._public, self._heads, batchable=members[0].checked.batchable)
+        waiting, pending_table, report = batch.waiting, self.pending, self._observer.request_done
+        version, name = self.version, self.version.model_name
+        for member, (head, data) in zip(members, parts, strict=True):
+            key = member.key
+            if key not in waiting:
+                continue
+            del pending_table[key]
+            context = member.context
+            queued = member.dispatched_at - context.received_at
+            try:
+                member.reply.succeed(InferResponse(head, member.request.id, data))
+            except Exception:
+                _log.exception("answering one caller of %s", version)
+            report(context, version, None, member.checked.rows, queued, now, name)
+
+    # ------------------------------------------------------------------ failures
+
+    def _failed(self, batch: Batch, error: GatewayError, now: Instant) -> None:
+        """A sent batch failed: retry what was surely not executed, re-run members alone, or fail them."""
+        if not batch.waiting:
+            return
+        if error.code is ErrorCode.BACKEND_UNREACHABLE:
+            retryable = bool(getattr(error, "unprocessed", False)) and batch.attempt == 1
+            if retryable and self._replicas.reachable(self.version) and self._retry_budget.withdraw(1):
+                self._requeue(list(batch.waiting.values()), together=True)
+                return
+        elif error.code in _RERUN_CODES and len(batch.members) > 1:
+            survivors = list(batch.waiting.values())
+            if self._rerun_budget.withdraw(len(survivors)):
+                self._requeue(survivors, together=False)
+                return
+        self._fail_batch(batch, error, now)
+
+    def _requeue(self, members: list[PendingRequest], *, together: bool) -> None:
+        groups = [members] if together else [[member] for member in members]
+        for group in groups:
+            rows = sum(member.checked.rows for member in group)
+            again = Batch(group, rows, "rerun", min(member.context.deadline for member in group))
+            again.attempt = 2
+            for member in group:
+                member.batch = again
+            self._reruns.append(again)
+
+    def _fail_batch(self, batch: Batch, error: GatewayError, now: Instant) -> None:
+        for pending in list(batch.waiting.values()):
+            self._fail(pending, error, now)
+
+    def _fail(self, pending: PendingRequest, error: GatewayError, now: Instant) -> None:
+        if self.pending.pop(pending.key, None) is None:
+            return
+        self._report(pending, error.code, now)
+        try:
+            pending.reply.fail(error)
+        except Exception:
+            _log.exception("failing one caller of %s", self.version)
+
+    def _leave(self, batch: Batch, pending: PendingRequest) -> None:
+        batch.waiting.pop(pending.key, None)
+        if not batch.waiting and batch in self.in_flight:
+            self._finish_batch(batch)
+            if batch.call is not None:
+                batch.call.cancel()
+
+    def _finish_batch(self, batch: Batch) -> None:
+        self.in_flight.discard(batch)
+        self._replicas.release(self.version, batch)
+
+    def _report(self, pending: PendingRequest, code: ErrorCode, now: Instant) -> None:
+        context = pending.context
+        queued = (pending.dispatched_at if pending.batch is not None else now) - context.received_at
+        self._observer.request_done(
+            context, self.version, code, pending.checked.rows, queued, now, self.version.model_name
+        )
+
+    def _refusal(self, rejection: Rejection) -> GatewayError:
+        code = _REJECTIONS.get(rejection.kind, ErrorCode.OVERLOADED)
+        retry = None
+        if code is ErrorCode.OVERLOADED and rejection.retry_after is not None:
+            retry = max(1, rejection.retry_after // 1_000_000)
+        return GatewayError(code, f"model '{self.version.model_name}': {rejection.message}", retry_after_ms=retry)
+
+
+def _expired(where: str) -> GatewayError:
+    return GatewayError(ErrorCode.DEADLINE_EXCEEDED, f"the request's deadline passed {where}")
+
+
+def _overloaded(why: str) -> GatewayError:
+    return GatewayError(ErrorCode.OVERLOADED, f"the request {why}")
+
+
+def _unreachable() -> GatewayError:
+    return GatewayError(ErrorCode.BACKEND_UNREACHABLE, "no backend that has this model can be reached")
+
+
+def _internal() -> GatewayError:
+    return GatewayError(ErrorCode.INTERNAL, "internal error")
+
+
+__all__ = ["BatchReason", "VersionScheduler"]

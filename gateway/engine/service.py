@@ -1,0 +1,173 @@
+"""The one way in for inference: both protocols call `InferService` and nothing else of the engine.
+
+Invariants: what `submit` accepts is answered exactly once unless withdrawn; nothing enters a queue before it was
+validated against the metadata of the very version that will execute it; a request is routed by one table snapshot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gateway.core.admission import Admission
+from gateway.core.routing import choose
+from gateway.core.signature import check_data
+from gateway.engine.batch import PendingRequest
+from gateway.engine.served import ServedVersion
+from gateway.errors import ErrorCode, GatewayError
+from gateway.messages import InferRequest, InferResponse, ModelMetadata, RequestContext
+from gateway.ports import Clock, Observer, Reply
+from gateway.versions import ModelVersion, RouteTable, VersionState
+
+
+class InferService:
+    """Admits, routes, validates and hands over to the version's scheduler."""
+
+    def __init__(self, clock: Clock, observer: Observer, admission: Admission) -> None:
+        self.clock = clock
+        self._observer = observer
+        self._admission = admission
+        self._table = RouteTable(0, {})
+        self._versions: Mapping[str, Mapping[int, ServedVersion]] = {}
+        self._closing = False
+
+    # ------------------------------------------------------------------ control side
+
+    def publish(self, table: RouteTable, versions: Mapping[str, Mapping[int, ServedVersion]]) -> None:
+        """Replaces routes and versions in one step (a generation never goes back)."""
+        if table.generation < self._table.generation:
+            raise ValueError("a route table's generation must not go back")
+        self._table = table
+        self._versions = versions
+
+    def shut(self) -> None:
+        """Refuses new requests from now on with SHUTTING_DOWN; what was accepted is still answered."""
+        self._closing = True
+
+    @property
+    def closing(self) -> bool:
+        return self._closing
+
+    @property
+    def in_flight(self) -> int:
+        """Requests accepted and not answered yet."""
+        return sum(len(served.scheduler.pending) for served in self.all_versions())
+
+    @property
+    def table(self) -> RouteTable:
+        return self._table
+
+    def all_versions(self) -> list[ServedVersion]:
+        """Returns every version known to the data plane, whatever its state."""
+        return [served for versions in self._versions.values() for served in versions.values()]
+
+    # ------------------------------------------------------------------ data side
+
+    def submit(self, request: InferRequest, context: RequestContext, reply: Reply) -> PendingRequest:
+        """Accepts one request; `reply` hears the outcome later, never before this returns.
+
+        Raises:
+            GatewayError: it was refused; `reply` will not be called.
+        """
+        served: ServedVersion | None = None
+        try:
+            if self._closing:
+                raise GatewayError(ErrorCode.SHUTTING_DOWN, "the gateway is shutting down")
+            served = self._resolve(request.head.model_name, request.head.model_version, context)
+            checked = served.check(request.head)
+            nbytes = check_data(checked, request.data)
+            refusal = self._admission.check(self.in_flight, nbytes)
+            if refusal is not None:
+                raise refusal
+            return served.scheduler.submit(request, context, reply, checked, nbytes)
+        except GatewayError as error:
+            version = served.version if served is not None else None
+            name = request.head.model_name
+            now = self.clock.now()
+            self._observer.request_done(context, version, error.code, 0, 0, now, name)
+            raise
+
+    def _resolve(self, name: str, number: str | None, context: RequestContext) -> ServedVersion:
+        versions = self._versions.get(name)
+        if versions is None:
+            raise GatewayError(ErrorCode.MODEL_NOT_FOUND, f"unknown model '{_shown(name)}'")
+        if number is not None:
+            return self._explicit(name, versions, number)
+        route = self._table.routes.get(name)
+        if route is None:
+            raise _not_ready(name, versions)
+        served = versions.get(choose(route, context.sticky_key or context.request_id))
+        if served is None or served.state is not VersionState.READY:
+            raise _not_ready(name, versions)
+        return served
+
+    def _explicit(self, name: str, versions: Mapping[int, ServedVersion], number: str) -> ServedVersion:
+        served = versions.get(int(number)) if number.isascii() and number.isdigit() and len(number) < 19 else None
+        if served is None or str(served.version.number) != number:
+            raise GatewayError(ErrorCode.MODEL_NOT_FOUND, f"model '{name}' has no version '{_shown(number)}'")
+        if served.state is not VersionState.READY:
+            raise GatewayError(ErrorCode.MODEL_NOT_READY, f"model '{name}' version {number} is not ready")
+        return served
+
+    # ------------------------------------------------------------------ health and metadata
+
+    def server_ready(self) -> bool:
+        """Ready means: not shutting down, at least one model known, and every routed version takes requests."""
+        return not self._closing and bool(self._table.routes) and all(
+            self._ready(name, number) for name, route in self._table.routes.items() for number, _ in route.targets
+        ) and self._table.routes.keys() == self._versions.keys()
+
+    def model_ready(self, name: str, number: str | None) -> bool:
+        """Whether an inference for `name` (and version `number`) would be accepted now.
+
+        Raises:
+            GatewayError: MODEL_NOT_FOUND.
+        """
+        try:
+            self._find(name, number)
+        except GatewayError as error:
+            if error.code is ErrorCode.MODEL_NOT_FOUND:
+                raise
+            return False
+        return not self._closing
+
+    def metadata(self, name: str, number: str | None) -> ModelMetadata:
+        """Returns the metadata of a served version, all its ready versions listed.
+
+        Raises:
+            GatewayError: MODEL_NOT_FOUND or MODEL_NOT_READY.
+        """
+        return self._find(name, number).metadata
+
+    def ready_versions(self, name: str) -> tuple[str, ...]:
+        """Returns the numbers of the versions of `name` that take requests, ascending."""
+        versions = self._versions.get(name, {})
+        return tuple(str(n) for n in sorted(versions) if versions[n].state is VersionState.READY)
+
+    def _find(self, name: str, number: str | None) -> ServedVersion:
+        versions = self._versions.get(name)
+        if versions is None:
+            raise GatewayError(ErrorCode.MODEL_NOT_FOUND, f"unknown model '{_shown(name)}'")
+        if number:
+            return self._explicit(name, versions, number)
+        route = self._table.routes.get(name)
+        for target, _ in route.targets if route is not None else ():
+            if self._ready(name, target):
+                return versions[target]
+        raise _not_ready(name, versions)
+
+    def _ready(self, name: str, number: int) -> bool:
+        served = self._versions.get(name, {}).get(number)
+        return served is not None and served.state is VersionState.READY
+
+
+def _shown(text: str) -> str:
+    """Returns a client's string cut to a length that may stand in a message."""
+    return text if len(text) <= 64 else text[:61] + "..."
+
+
+def _not_ready(name: str, versions: Mapping[int, ServedVersion]) -> GatewayError:
+    states = ", ".join(f"{number}: {served.state.value}" for number, served in sorted(versions.items()))
+    return GatewayError(ErrorCode.MODEL_NOT_READY, f"model '{name}' is not ready ({states or 'no version loaded'})")
+
+
+__all__ = ["InferResponse", "InferService", "ModelVersion"]
