@@ -1,0 +1,310 @@
+"""Turns a registry version into what Triton loads: a folder of its model repository, or the same pushed over its API.
+
+Decides which target of a version this deployment runs, and the model configuration. One Triton model per version
+(`resnet50.v7`), whose only Triton version is 1. Invariants: a folder under the repository's root is complete or absent
+(rendered beside it, then renamed); artifacts are never changed; both ways give the same configuration.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import shutil
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from gateway.backends.triton_config import EnumName, to_json, to_text, triton_datatype
+from gateway.errors import ErrorCode, GatewayError
+from gateway.messages import ParameterValue
+from gateway.tensors import DataType
+from gateway.versions import ModelVersion
+
+_TEMPLATES = Path(__file__).parent / "triton_models"
+_GRAPH_ENGINES = ("onnxruntime", "openvino")
+_CPU_ORDER = ("openvino", "onnxruntime", "python")
+
+
+class TensorDescription(Protocol):
+    """One input or output; the shape is without batch dimension where the version batches."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def datatype(self) -> DataType: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def optional(self) -> bool: ...
+    @property
+    def labels(self) -> str | None: ...
+
+
+class TargetDescription(Protocol):
+    """One way to execute a version; `kind` is the name up to the first dash."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def artifacts(self) -> tuple[str, ...]: ...
+    @property
+    def parameters(self) -> Mapping[str, ParameterValue]: ...
+
+
+class VersionDescription(Protocol):
+    """What rendering needs to know of a version; a registry's manifest is one."""
+
+    @property
+    def version(self) -> ModelVersion: ...
+    @property
+    def max_batch_size(self) -> int: ...
+    @property
+    def inputs(self) -> Sequence[TensorDescription]: ...
+    @property
+    def outputs(self) -> Sequence[TensorDescription]: ...
+    @property
+    def targets(self) -> Sequence[TargetDescription]: ...
+
+
+Lookup = Callable[[ModelVersion], tuple[VersionDescription, Path]]
+"""Returns a version's description and its folder, files verified; may block. Raises ValueError with the reason."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenderOptions:
+    """How versions are run; each None is left to the version's own target parameters, then to the built-in default.
+
+    `target_order` ranks target names or kinds; a version runs the first it has. `instance_count` is Triton's instances
+    per model, `intra_op_threads` an engine's threads (0 = the engine decides). `dynamic_batching` switches Triton's own
+    batcher on, with `max_queue_delay_us` of delay; the gateway wants none (docs/adr/0001).
+    """
+
+    target_order: tuple[str, ...] = _CPU_ORDER
+    instance_count: int | None = None
+    intra_op_threads: int | None = None
+    dynamic_batching: bool = True
+    max_queue_delay_us: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenderedModel:
+    """A model as Triton takes it: its name, the target chosen, its configuration and its files.
+
+    `files` maps a path in the model's folder to the file to take, or to the content itself.
+    """
+
+    name: str
+    target: str
+    config: Mapping[str, Any]
+    files: Mapping[str, Path | bytes] = field(default_factory=dict)
+
+    def load_parameters(self) -> dict[str, str | bytes]:
+        """Returns the parameters of RepositoryModelLoad that carry the whole model to a Triton without a shared disk.
+
+        Reads every artifact into memory (blocking).
+        """
+        parameters: dict[str, str | bytes] = {"config": to_json(self.config)}
+        for path, content in self.files.items():
+            parameters[f"file:{path}"] = content if isinstance(content, bytes) else content.read_bytes()
+        return parameters
+
+
+def triton_name(version: ModelVersion) -> str:
+    """Returns the name under which Triton knows `version`."""
+    return f"{version.model_name}.v{version.number}"
+
+
+def choose_target(description: VersionDescription, order: Sequence[str]) -> TargetDescription:
+    """Returns the version's best target by `order`.
+
+    Raises:
+        GatewayError: BACKEND_FAILED, none of its targets can run here.
+    """
+    for wanted in order:
+        for target in description.targets:
+            if wanted in (target.name, target.kind):
+                return target
+    has = ", ".join(target.name for target in description.targets)
+    raise GatewayError(
+        ErrorCode.BACKEND_FAILED,
+        f"{description.version} has no target that runs here (it has {has}; this gateway runs {', '.join(order)})",
+    )
+
+
+def render(description: VersionDescription, folder: Path, options: RenderOptions) -> RenderedModel:
+    """Returns the version in `folder` as a Triton model. Reads no artifact.
+
+    Raises:
+        GatewayError: BACKEND_FAILED, no target runs here or two artifacts share a file name.
+    """
+    target = choose_target(description, options.target_order)
+    parameters: dict[str, ParameterValue] = dict(target.parameters)
+    instances = parameters.pop("instance_count", 1)
+    if options.instance_count is not None:
+        instances = options.instance_count
+    if options.intra_op_threads is not None:
+        parameters["intra_op_threads"] = options.intra_op_threads
+    files: dict[str, Path | bytes] = {}
+    if target.kind in _GRAPH_ENGINES:
+        parameters |= {"engine": target.kind, "model_file": Path(target.artifacts[0]).name}
+        files["1/model.py"] = _TEMPLATES / "onnx_model.py"
+    for index, artifact in enumerate(target.artifacts):
+        name = "model.py" if target.kind == "python" and index == 0 else Path(artifact).name
+        _add(files, f"1/{name}", folder / artifact, description)
+    for tensor in description.outputs:
+        if tensor.labels is not None:
+            files[Path(tensor.labels).name] = folder / tensor.labels
+    return RenderedModel(
+        name=triton_name(description.version),
+        target=target.name,
+        config=_config(description, int(instances), parameters, options),
+        files=files,
+    )
+
+
+def _add(files: dict[str, Path | bytes], path: str, source: Path, description: VersionDescription) -> None:
+    if path in files:
+        raise GatewayError(
+            ErrorCode.BACKEND_FAILED, f"{description.version} has two artifacts that would both be {path} in Triton"
+        )
+    files[path] = source
+
+
+def _config(
+    description: VersionDescription, instances: int, parameters: Mapping[str, ParameterValue], options: RenderOptions
+) -> dict[str, Any]:
+    config: dict[str, Any] = {
+        "name": triton_name(description.version),
+        "backend": "python",
+        "max_batch_size": description.max_batch_size,
+        "input": [_tensor(tensor) | ({"optional": True} if tensor.optional else {}) for tensor in description.inputs],
+        "output": [
+            _tensor(tensor) | ({"label_filename": Path(tensor.labels).name} if tensor.labels else {})
+            for tensor in description.outputs
+        ],
+        "instance_group": [{"count": instances, "kind": EnumName("KIND_CPU")}],
+    }
+    if description.max_batch_size > 0 and options.dynamic_batching:
+        config["dynamic_batching"] = {"max_queue_delay_microseconds": options.max_queue_delay_us}
+    config["parameters"] = {key: {"string_value": _spelled(value)} for key, value in parameters.items()}
+    return config
+
+
+def _tensor(tensor: TensorDescription) -> dict[str, Any]:
+    return {"name": tensor.name, "data_type": triton_datatype(tensor.datatype), "dims": list(tensor.shape)}
+
+
+def _spelled(value: ParameterValue) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+class DiskPlacement:
+    """Places versions in the model repository of a Triton that shares our disk.
+
+    `models` below `root` is Triton's `--model-repository`; rendering happens in `staging` beside it.
+    """
+
+    def __init__(self, root: Path, lookup: Lookup, options_for: Callable[[str], RenderOptions]) -> None:
+        self.models = root / "models"
+        self._staging = root / "staging"
+        self._lookup = lookup
+        self._options_for = options_for
+        self._serial = itertools.count()
+
+    async def prepare(self, version: ModelVersion) -> dict[str, str | bytes]:
+        """Renders `version` where Triton finds it; returns the parameters for its load call (none are needed).
+
+        Raises:
+            GatewayError: BACKEND_FAILED with the reason.
+        """
+        await asyncio.to_thread(self.write, version)
+        return {}
+
+    async def discard(self, version: ModelVersion) -> None:
+        """Removes what was rendered for `version`, if anything."""
+        await asyncio.to_thread(self._remove, self.models / triton_name(version))
+
+    def write(self, version: ModelVersion) -> RenderedModel:
+        """Does the work of `prepare` in the calling thread; a folder that is there already is replaced."""
+        rendered = _rendered(version, self._lookup, self._options_for)
+        fresh = self._staging / f"{rendered.name}.{os.getpid()}.{next(self._serial)}"
+        try:
+            (fresh / "1").mkdir(parents=True)
+            (fresh / "config.pbtxt").write_text(to_text(rendered.config), encoding="ascii")
+            for path, content in rendered.files.items():
+                _place(content, fresh / path)
+            self.models.mkdir(parents=True, exist_ok=True)
+            self._remove(self.models / rendered.name)
+            fresh.rename(self.models / rendered.name)
+        except OSError as error:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise GatewayError(
+                ErrorCode.BACKEND_FAILED, f"{version} could not be placed for Triton: {error.strerror}"
+            ) from error
+        return rendered
+
+    def prune(self, keep: Collection[ModelVersion]) -> list[str]:
+        """Removes every rendered folder but those of `keep`, and unfinished ones; returns the names removed."""
+        shutil.rmtree(self._staging, ignore_errors=True)
+        names = {triton_name(version) for version in keep}
+        stale = [path for path in self.models.glob("*") if path.name not in names]
+        for path in stale:
+            self._remove(path)
+        return sorted(path.name for path in stale)
+
+    def _remove(self, folder: Path) -> None:
+        """Takes `folder` away in one step, then deletes it."""
+        gone = self._staging / f"{folder.name}.{os.getpid()}.{next(self._serial)}.gone"
+        self._staging.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.rename(gone)
+        except FileNotFoundError:
+            return
+        shutil.rmtree(gone, ignore_errors=True)
+
+
+class PushPlacement:
+    """Carries versions to a Triton over its API; nothing lies on a disk of ours."""
+
+    def __init__(self, lookup: Lookup, options_for: Callable[[str], RenderOptions]) -> None:
+        self._lookup = lookup
+        self._options_for = options_for
+
+    async def prepare(self, version: ModelVersion) -> dict[str, str | bytes]:
+        """Returns the parameters for the load call: `config` (text) and `file:<path>` (bytes).
+
+        Raises:
+            GatewayError: BACKEND_FAILED with the reason.
+        """
+        return await asyncio.to_thread(self._load_parameters, version)
+
+    async def discard(self, version: ModelVersion) -> None:
+        """Triton keeps nothing of a pushed model after its unload."""
+
+    def _load_parameters(self, version: ModelVersion) -> dict[str, str | bytes]:
+        return _rendered(version, self._lookup, self._options_for).load_parameters()
+
+
+def _rendered(version: ModelVersion, lookup: Lookup, options_for: Callable[[str], RenderOptions]) -> RenderedModel:
+    try:
+        description, folder = lookup(version)
+    except ValueError as error:
+        raise GatewayError(ErrorCode.BACKEND_FAILED, str(error)) from error
+    return render(description, folder, options_for(version.model_name))
+
+
+def _place(content: Path | bytes, target: Path) -> None:
+    """Writes or links one file. A hard link costs nothing and survives if the registry's folder vanishes."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(content, bytes):
+        target.write_bytes(content)
+        return
+    real = content.resolve()
+    try:
+        os.link(real, target)
+    except OSError:
+        shutil.copyfile(real, target)

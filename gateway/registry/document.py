@@ -1,0 +1,159 @@
+"""Reads JSON documents so that every problem is found in one pass and named by its dotted path.
+
+A `Reader` stands on one node. Its getters return a usable value of the right type in every case and note a problem
+where the document has none, so that parsing goes on and the caller raises everything at once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+MAX_DOCUMENT_BYTES = 4 * 1024 * 1024
+
+
+class DocumentError(ValueError):
+    """A document that cannot be used; `problems` lists every reason as "dotted.path: what is wrong"."""
+
+    def __init__(self, name: str, problems: list[str]) -> None:
+        super().__init__(f"{name}: " + "; ".join(problems))
+        self.name = name
+        self.problems = problems
+
+
+def parse_object(name: str, content: bytes) -> dict[str, Any]:
+    """Returns the JSON object in `content`.
+
+    Raises:
+        DocumentError: too large, not JSON, a key twice, or not an object.
+    """
+    if len(content) > MAX_DOCUMENT_BYTES:
+        raise DocumentError(name, [f"larger than {MAX_DOCUMENT_BYTES} bytes"])
+    try:
+        value = json.loads(content, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise DocumentError(name, [f"not valid JSON ({error})"]) from error
+    if not isinstance(value, dict):
+        raise DocumentError(name, ["not a JSON object"])
+    return value
+
+
+class Reader:
+    """One object of a document: typed getters, problems collected with the path of their node."""
+
+    def __init__(self, value: object, path: str, problems: list[str]) -> None:
+        self._path = path
+        self.problems = problems
+        self._seen: set[str] = set()
+        if not isinstance(value, dict):
+            self.problem("", "must be an object")
+            value = {}
+        self._value: dict[str, Any] = value
+
+    def problem(self, key: str, message: str) -> None:
+        """Notes that the value at `key` ("" = this node) is wrong."""
+        self.problems.append(f"{self._at(key) or 'document'}: {message}")
+
+    def has(self, key: str) -> bool:
+        return key in self._value
+
+    def text(self, key: str, default: str | None = None) -> str:
+        value = self._get(key, default)
+        if isinstance(value, str):
+            return value
+        if value is not None:
+            self.problem(key, "must be a string")
+        return ""
+
+    def integer(self, key: str, default: int | None = None, *, minimum: int = 0) -> int:
+        value = self._get(key, default)
+        if value is None:
+            return minimum
+        if isinstance(value, bool) or not isinstance(value, int):
+            self.problem(key, "must be an integer")
+            return minimum
+        if value < minimum:
+            self.problem(key, f"must be at least {minimum}")
+        return value
+
+    def boolean(self, key: str, default: bool) -> bool:
+        value = self._get(key, default)
+        if not isinstance(value, bool):
+            self.problem(key, "must be true or false")
+            return default
+        return value
+
+    def integers(self, key: str, *, minimum: int) -> tuple[int, ...]:
+        found = []
+        for index, value in enumerate(self._list(key, required=True)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+                self.problem(f"{key}[{index}]", f"must be an integer of at least {minimum}")
+            else:
+                found.append(value)
+        return tuple(found)
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        found = []
+        for index, value in enumerate(self._list(key, required=False)):
+            if isinstance(value, str):
+                found.append(value)
+            else:
+                self.problem(f"{key}[{index}]", "must be a string")
+        return tuple(found)
+
+    def objects(self, key: str, *, required: bool = True) -> Iterator[Reader]:
+        """Yields a reader for each object of the list at `key`."""
+        for index, value in enumerate(self._list(key, required=required)):
+            yield Reader(value, self._at(f"{key}[{index}]"), self.problems)
+
+    def child(self, key: str) -> Reader:
+        return Reader(self._get(key, None), self._at(key), self.problems)
+
+    def mapping(self, key: str) -> Mapping[str, Any]:
+        """Returns the free-form object at `key`, empty if there is none."""
+        value = self._get(key, {})
+        if not isinstance(value, dict):
+            self.problem(key, "must be an object")
+            return {}
+        return value
+
+    def items(self, key: str) -> list[Any]:
+        """Returns the free-form list at `key`, empty if there is none."""
+        return self._list(key, required=False)
+
+    def close(self) -> None:
+        """Notes every key that nobody asked for: a misspelt optional key must not pass in silence."""
+        for key in self._value.keys() - self._seen:
+            self.problem(key, "unknown key")
+
+    def _get(self, key: str, default: object) -> Any:
+        self._seen.add(key)
+        if key in self._value:
+            return self._value[key]
+        if default is None:
+            self.problem(key, "is missing")
+        return default
+
+    def _list(self, key: str, *, required: bool) -> list[Any]:
+        value = self._get(key, None if required else [])
+        if value is None:
+            return []
+        if not isinstance(value, list):
+            self.problem(key, "must be a list")
+            return []
+        return value
+
+    def _at(self, key: str) -> str:
+        return f"{self._path}.{key}" if self._path and key else self._path or key
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key occurs twice in one object")
+    return found
+
+
+def _no_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")
