@@ -11,12 +11,14 @@ from __future__ import annotations
 import logging
 from collections import deque
 
-from gateway.core.batching import Batcher, BatchPlan, BatchReason, QueueItem, Rejection, RejectionKind
+from gateway.core.batching import Batcher
 from gateway.core.cost_profile import CostProfile
 from gateway.core.merging import HeadCache, merge, split
+from gateway.core.plans import BatchPlan, QueueItem
 from gateway.core.retrying import RetryBudget
 from gateway.core.signature import CheckedHead
 from gateway.engine.batch import Batch, PendingRequest
+from gateway.engine.refusals import expired, internal, overloaded, refusal, unreachable
 from gateway.engine.replicas import ReplicaSet
 from gateway.errors import ErrorCode, GatewayError
 from gateway.messages import InferRequest, InferResponse, Instant, RequestContext
@@ -26,11 +28,6 @@ from gateway.versions import ModelVersion
 _log = logging.getLogger("sluice.scheduler")
 
 _RERUN_CODES = frozenset({ErrorCode.INVALID_REQUEST, ErrorCode.BACKEND_FAILED})
-_REJECTIONS = {
-    RejectionKind.TOO_MANY_ROWS: ErrorCode.INVALID_REQUEST,
-    RejectionKind.EXPIRED: ErrorCode.DEADLINE_EXCEEDED,
-    RejectionKind.DRAINING: ErrorCode.MODEL_NOT_READY,
-}
 
 
 class VersionScheduler:
@@ -79,12 +76,10 @@ class VersionScheduler:
         """
         key = self._next_key = self._next_key + 1
         now = self._clock.now()
-        item = QueueItem(
-            key, checked.rows, nbytes, checked.signature, now, context.deadline, context.priority
-        )
+        item = QueueItem(key, checked.rows, nbytes, checked.signature, now, context.deadline, context.priority)
         rejection = self.batcher.offer(item, now)
         if rejection is not None:
-            raise self._refusal(rejection)
+            raise refusal(self.version.model_name, rejection)
         pending = PendingRequest(key, request, context, reply, checked, nbytes, self)
         pending.dispatched_at = now
         self.pending[key] = pending
@@ -140,9 +135,9 @@ class VersionScheduler:
                     free -= 1
             result = self.batcher.poll(now, free, len(self.in_flight))
             for key in result.expired:
-                self._fail(self.pending[key], _expired("while queued"), now)
+                self._fail(self.pending[key], expired("while queued"), now)
             for key in result.shed:
-                self._fail(self.pending[key], _overloaded("cannot finish before its deadline"), now)
+                self._fail(self.pending[key], overloaded("cannot finish before its deadline"), now)
             for plan in result.ready:
                 self._dispatch(plan, now)
             self._arm(result.wake_at, now)
@@ -172,7 +167,7 @@ class VersionScheduler:
     def _expire_in_flight(self, now: Instant) -> None:
         for batch in [batch for batch in (*self.in_flight, *self._reruns) if batch.deadline <= now]:
             for pending in [member for member in batch.waiting.values() if member.context.deadline <= now]:
-                self._fail(pending, _expired("while running"), now)
+                self._fail(pending, expired("while running"), now)
                 self._leave(batch, pending)
             if batch.waiting:
                 batch.deadline = min(member.context.deadline for member in batch.waiting.values())
@@ -196,7 +191,7 @@ class VersionScheduler:
             member.batch = batch
         replica = self._replicas.acquire(self.version, self._slots, batch)
         if replica is None:
-            self._fail_batch(batch, _unreachable(), now)
+            self._fail_batch(batch, unreachable(), now)
             return
         self.in_flight.add(batch)
         batch.sent_at = now
@@ -214,7 +209,7 @@ class VersionScheduler:
         except Exception:
             _log.exception("sending a batch of %s", self.version)
             self._finish_batch(batch)
-            self._fail_batch(batch, _internal(), now)
+            self._fail_batch(batch, internal(), now)
 
     def _done(self, batch: Batch, outcome: BackendResponse | GatewayError) -> None:
         """The backend answered `batch`: exactly one call per batch that was sent and not cancelled."""
@@ -235,7 +230,7 @@ class VersionScheduler:
             self._failed(batch, error, now)
         except Exception:
             _log.exception("answering a batch of %s", self.version)
-            self._fail_batch(batch, _internal(), now)
+            self._fail_batch(batch, internal(), now)
         self.wake()
 
     def _answer(self, batch: Batch, outcome: BackendResponse, now: Instant) -> None:
@@ -315,29 +310,3 @@ class VersionScheduler:
         self._observer.request_done(
             context, self.version, code, pending.checked.rows, queued, now, self.version.model_name
         )
-
-    def _refusal(self, rejection: Rejection) -> GatewayError:
-        code = _REJECTIONS.get(rejection.kind, ErrorCode.OVERLOADED)
-        retry = None
-        if code is ErrorCode.OVERLOADED and rejection.retry_after is not None:
-            retry = max(1, rejection.retry_after // 1_000_000)
-        return GatewayError(code, f"model '{self.version.model_name}': {rejection.message}", retry_after_ms=retry)
-
-
-def _expired(where: str) -> GatewayError:
-    return GatewayError(ErrorCode.DEADLINE_EXCEEDED, f"the request's deadline passed {where}")
-
-
-def _overloaded(why: str) -> GatewayError:
-    return GatewayError(ErrorCode.OVERLOADED, f"the request {why}")
-
-
-def _unreachable() -> GatewayError:
-    return GatewayError(ErrorCode.BACKEND_UNREACHABLE, "no backend that has this model can be reached")
-
-
-def _internal() -> GatewayError:
-    return GatewayError(ErrorCode.INTERNAL, "internal error")
-
-
-__all__ = ["BatchReason", "VersionScheduler"]

@@ -1,0 +1,100 @@
+"""Load generators: h2load for gRPC and wrk for REST, run as child processes and parsed.
+
+Both are closed loops: each connection (or stream) sends its next request when the last one was answered. That measures
+the most a server can carry, not what a caller waits under a given load.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+GRPC_PATH = "/inference.GRPCInferenceService/ModelInfer"
+
+
+class LoadFailed(RuntimeError):
+    """A load generator is missing, failed, or saw wrong answers: the run says nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One run: answers per second, how many answers, and the command that anybody can repeat."""
+
+    rate: float
+    answers: int
+    seconds: float
+    mean_latency_us: float
+    command: str
+
+
+def h2load(
+    address: str, payload: Path, seconds: int, connections: int, streams: int, path: str = GRPC_PATH
+) -> Measured:
+    """Sends one gRPC message (framed, in `payload`) over and over. Raises LoadFailed on any error answer."""
+    command = [
+        "h2load", "-D", str(seconds), "-c", str(connections), "-m", str(streams), "-t", "1",
+        "-H", "content-type: application/grpc", "-H", "te: trailers",
+        "-d", str(payload), f"http://{address}{path}",
+    ]  # fmt: skip
+    text = _run(command, seconds)
+    done = _number(r"requests: \d+ total, \d+ started, \d+ done, (\d+) succeeded", text)
+    failed = _number(r"(\d+) failed", text)
+    # gRPC failures are HTTP 200 with a grpc-status trailer, which h2load does not read: a failing server answers
+    # trailers only, that is without data. The verification before each arm and the byte count guard against that.
+    data = _number(r"traffic: .*? \(\d+\) total, .*? \(\d+\) headers.*?, .*? \((\d+)\) data", text)
+    if failed or not done or data < done * 20:
+        raise LoadFailed(f"h2load saw failures:\n{text}")
+    mean = _microseconds(re.search(r"time for request:\s+\S+\s+\S+\s+(\S+)", text))
+    return Measured(done / seconds, int(done), seconds, mean, " ".join(command))
+
+
+def wrk(url: str, script: Path, seconds: int, connections: int) -> Measured:
+    """Posts what the Lua `script` says over and over. Raises LoadFailed on any answer that is not 2xx."""
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script), url]
+    text = _run(command, seconds)
+    if "Non-2xx" in text or "Socket errors" in text:
+        raise LoadFailed(f"wrk saw failures:\n{text}")
+    done = _number(r"(\d+) requests in", text)
+    rate = _number(r"Requests/sec:\s+([\d.]+)", text)
+    mean = _microseconds(re.search(r"Latency\s+(\S+)", text))
+    return Measured(rate, int(done), done / rate if rate else seconds, mean, " ".join(command))
+
+
+def wrk_script(folder: Path, name: str, body: bytes, headers: dict[str, str]) -> Path:
+    """Writes a Lua script that posts `body` with `headers`."""
+    escaped = "".join(f"\\{byte:03d}" for byte in body)
+    lines = ['wrk.method = "POST"', f'wrk.body = "{escaped}"']
+    lines += [f'wrk.headers["{key}"] = "{value}"' for key, value in headers.items()]
+    path = folder / f"{name}.lua"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def _run(command: list[str], seconds: int) -> str:
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 30, check=False)
+    except FileNotFoundError:
+        raise LoadFailed(
+            f"{command[0]} is not installed; on Debian: apt-get install nghttp2-client wrk"
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise LoadFailed(f"{command[0]} did not stop by itself") from None
+    if result.returncode != 0:
+        raise LoadFailed(f"{' '.join(command)} failed:\n{result.stdout}{result.stderr}")
+    return result.stdout
+
+
+def _number(pattern: str, text: str) -> float:
+    found = re.search(pattern, text)
+    return float(found.group(1)) if found else 0.0
+
+
+def _microseconds(found: re.Match[str] | None) -> float:
+    if found is None:
+        return 0.0
+    match = re.fullmatch(r"([\d.]+)(us|ms|s)", found.group(1))
+    if match is None:
+        return 0.0
+    return float(match.group(1)) * {"us": 1.0, "ms": 1e3, "s": 1e6}[match.group(2)]

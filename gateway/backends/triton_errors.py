@@ -1,0 +1,50 @@
+"""What Triton's gRPC statuses mean to a caller of the gateway.
+
+Messages are passed on without stacks, paths, addresses or Triton's internal model names, because callers must not learn
+them and cannot use them.
+"""
+
+from __future__ import annotations
+
+import re
+
+from gateway.errors import ErrorCode, GatewayError
+
+_CODES = {
+    1: ErrorCode.BACKEND_FAILED,  # CANCELLED although we did not cancel
+    3: ErrorCode.INVALID_REQUEST,
+    4: ErrorCode.DEADLINE_EXCEEDED,
+    5: ErrorCode.MODEL_NOT_READY,  # we only send to versions that were ready: it went away underneath us
+    8: ErrorCode.OVERLOADED,
+    12: ErrorCode.UNSUPPORTED,
+    14: ErrorCode.MODEL_NOT_READY,
+}
+_STACK = re.compile(r"\n\s*\n?At:\n.*", re.DOTALL)
+_PATH = re.compile(r"(?<![\w.])/(?:[\w.+-]+/)+[\w.+-]*")
+_ADDRESS = re.compile(r"\b(?:\d{1,3}\.){3}\d{1,3}(?::\d+)?\b")
+_VERSIONED = re.compile(r"\b([A-Za-z0-9_.-]+?)\.v(\d+)(?:_\d+_\d+)?\b")
+_LONGEST = 400
+
+
+class BackendUnreachable(GatewayError):
+    """The call got no answer; `unprocessed` is True when the backend surely did not execute it, so it may be retried."""
+
+    def __init__(self, message: str, *, unprocessed: bool) -> None:
+        super().__init__(ErrorCode.BACKEND_UNREACHABLE, message)
+        self.unprocessed = unprocessed
+
+
+def from_grpc_status(status: int, message: str) -> GatewayError:
+    """Returns the error for a non-zero gRPC `status` that Triton itself answered."""
+    code = _CODES.get(status, ErrorCode.BACKEND_FAILED)
+    return GatewayError(code, f"backend: {clean(message) or f'status {status} without a message'}")
+
+
+def clean(message: str) -> str:
+    """Returns `message` without what must not leave the gateway, cut to a length that fits a header."""
+    text = _STACK.sub("", message)
+    text = _PATH.sub("…", text)
+    text = _ADDRESS.sub("…", text)
+    text = _VERSIONED.sub(r"\1 version \2", text)
+    text = " ".join(text.split())
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

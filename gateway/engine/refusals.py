@@ -1,0 +1,50 @@
+"""The engine's own reasons to refuse or give up on a request, as errors a caller can act on."""
+
+from __future__ import annotations
+
+from gateway.core.plans import Rejection, RejectionKind
+from gateway.errors import ErrorCode, GatewayError
+
+_REFUSALS: dict[RejectionKind, tuple[ErrorCode, str]] = {
+    RejectionKind.QUEUE_ROWS: (ErrorCode.OVERLOADED, "its queue is full (batching.max_queue_rows = {limit})"),
+    RejectionKind.QUEUE_BYTES: (ErrorCode.OVERLOADED, "its queue is full (batching.max_queue_bytes = {limit})"),
+    RejectionKind.NO_ROWS: (ErrorCode.INVALID_REQUEST, "the request has no rows"),
+    RejectionKind.TOO_MANY_ROWS: (ErrorCode.INVALID_REQUEST, "a request may have at most {limit} rows"),
+    RejectionKind.CANNOT_FINISH: (ErrorCode.OVERLOADED, "the request cannot finish before its deadline"),
+    RejectionKind.EXPIRED: (ErrorCode.DEADLINE_EXCEEDED, "the request's deadline has already passed"),
+    RejectionKind.DRAINING: (ErrorCode.MODEL_NOT_READY, "this version is being drained"),
+    RejectionKind.IN_FLIGHT_REQUESTS: (
+        ErrorCode.OVERLOADED,
+        "too many requests in flight (limits.max_requests_in_flight = {limit})",
+    ),
+    RejectionKind.IN_FLIGHT_BYTES: (
+        ErrorCode.OVERLOADED,
+        "too many bytes in flight (limits.max_bytes_in_flight = {limit})",
+    ),
+}
+
+
+def refusal(model_name: str, rejection: Rejection) -> GatewayError:
+    """Returns what a caller hears when a request is turned away at the door."""
+    code, reason = _REFUSALS[rejection.kind]
+    retry = None
+    if code is ErrorCode.OVERLOADED and rejection.retry_after is not None:
+        retry = max(1, rejection.retry_after // 1_000_000)
+    message = f"model '{model_name}': {reason.format(limit=rejection.limit)}"
+    return GatewayError(code, message, retry_after_ms=retry)
+
+
+def expired(where: str) -> GatewayError:
+    return GatewayError(ErrorCode.DEADLINE_EXCEEDED, f"the request's deadline passed {where}")
+
+
+def overloaded(why: str) -> GatewayError:
+    return GatewayError(ErrorCode.OVERLOADED, f"the request {why}")
+
+
+def unreachable() -> GatewayError:
+    return GatewayError(ErrorCode.BACKEND_UNREACHABLE, "no backend that has this model can be reached")
+
+
+def internal() -> GatewayError:
+    return GatewayError(ErrorCode.INTERNAL, "internal error")
