@@ -431,7 +431,7 @@ class Batcher:
         lane.take(head)
         chosen = [head]
         rows, nbytes, earliest = head.rows, head.nbytes, head.deadline
-        if not limits.batchable:
+        if not limits.batchable or head.signature is None:
             return chosen, True
         aside: list[QueueItem] = []
         while True:

@@ -21,7 +21,8 @@ MAX_PRIORITY = 8
 
 
 class QueueItem:
-    """One waiting request. `key` is unique among what waits; items with equal `signature` may share a batch.
+    """One waiting request. `key` is unique among what waits; items with equal `signature` may share a batch,
+    one with the signature None travels alone.
 
     `priority` is Triton's: 0 the model's default, 1 most urgent. `seq`, `lane` and `gone` belong to the batcher.
     """
