@@ -21,6 +21,7 @@ ENVIRONMENT_VARIABLE = "SLUICE_TRITON_ENV"
 DEFAULT_FOLDER = ".venv-triton"
 
 _SUPPORTED = ("3.11", "3.12", "3.13")
+# (3.13 only where somebody built numpy 1.26 for it: PyPI has no such wheel.)
 _PROBE_TIMEOUT_S = 30
 # Runs in the environment's interpreter; prints what the layout depends on. sysconfig knows where a shared libpython
 # would be, also for interpreters built by pyenv, uv or the distribution.
@@ -106,7 +107,7 @@ def find_environment(configured: str | os.PathLike[str] | None, work: Path) -> T
             f"no Triton environment at {folder}: run `make setup`, or name one with triton.environment in gateway.toml "
             f"or ${ENVIRONMENT_VARIABLE}"
         )
-    facts = _probe(python)
+    facts = probe(python)
     version = str(facts["python"])
     _check_packages(folder, version, facts)
     purelib = Path(str(facts["purelib"]))
@@ -125,7 +126,7 @@ def find_environment(configured: str | os.PathLike[str] | None, work: Path) -> T
         python_version=version,
         server=server,
         backends=_lay_out(root / "backends" / "python", stub, work / "backends"),
-        library_path=(_libpython_folder(facts), purelib / "nvidia_pytriton.libs"),
+        library_path=(libpython_folder(facts), purelib / "nvidia_pytriton.libs"),
     )
 
 
@@ -133,7 +134,12 @@ def _prepend(folders: tuple[Path, ...] | list[Path], rest: str) -> str:
     return os.pathsep.join([*(str(folder) for folder in folders), *([rest] if rest else [])])
 
 
-def _probe(python: Path) -> dict[str, object]:
+def probe(python: str | os.PathLike[str]) -> Mapping[str, object]:
+    """Returns what the interpreter says of itself: "python" (3.11), "libpython", "folders", "purelib", packages.
+
+    Raises:
+        TritonSetupError: it does not run.
+    """
     try:
         done = subprocess.run(
             [str(python), "-I", "-c", _PROBE], capture_output=True, text=True, timeout=_PROBE_TIMEOUT_S, check=False
@@ -164,8 +170,12 @@ def _check_packages(folder: Path, version: str, facts: Mapping[str, object]) -> 
         )
 
 
-def _libpython_folder(facts: Mapping[str, object]) -> Path:
-    """Returns the folder of the interpreter's shared library, which the python backend is linked against."""
+def libpython_folder(facts: Mapping[str, object]) -> Path:
+    """Returns the folder of the interpreter's shared library, which the python backend is linked against.
+
+    Raises:
+        TritonSetupError: it has none (a statically linked build).
+    """
     name = str(facts["libpython"])
     folders = facts["folders"]
     assert isinstance(folders, list)
@@ -185,9 +195,8 @@ def _lay_out(backend: Path, stub: Path, target: Path) -> Path:
     """Links the python backend and the stub of the right interpreter into `target`/python; returns `target`."""
     wanted = {entry.name: entry for entry in backend.iterdir() if entry.is_file()} | {stub.name: stub}
     folder = target / "python"
-    if folder.is_dir() and {p.name: p.resolve() for p in folder.iterdir()} == {
-        n: p.resolve() for n, p in wanted.items()
-    }:
+    present = {path.name: path.resolve() for path in folder.iterdir()} if folder.is_dir() else {}
+    if present == {name: path.resolve() for name, path in wanted.items()}:
         return target
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

@@ -24,7 +24,7 @@ from gateway.versions import ModelVersion
 
 _TEMPLATES = Path(__file__).parent / "triton_models"
 _GRAPH_ENGINES = ("onnxruntime", "openvino")
-_CPU_ORDER = ("openvino", "onnxruntime", "python")
+_RUNNABLE = ("openvino", "onnxruntime", "python")
 
 
 class TensorDescription(Protocol):
@@ -78,12 +78,13 @@ Lookup = Callable[[ModelVersion], tuple[VersionDescription, Path]]
 class RenderOptions:
     """How versions are run; each None is left to the version's own target parameters, then to the built-in default.
 
-    `target_order` ranks target names or kinds; a version runs the first it has. `instance_count` is Triton's instances
+    `target_order` ranks target names or kinds, and a version runs the first it has; empty means that it runs the first
+    of its own targets that the python backend can execute. `instance_count` is Triton's instances
     per model, `intra_op_threads` an engine's threads (0 = the engine decides). `dynamic_batching` switches Triton's own
     batcher on, with `max_queue_delay_us` of delay; the gateway wants none (docs/adr/0001).
     """
 
-    target_order: tuple[str, ...] = _CPU_ORDER
+    target_order: tuple[str, ...] = ()
     instance_count: int | None = None
     intra_op_threads: int | None = None
     dynamic_batching: bool = True
@@ -119,19 +120,22 @@ def triton_name(version: ModelVersion) -> str:
 
 
 def choose_target(description: VersionDescription, order: Sequence[str]) -> TargetDescription:
-    """Returns the version's best target by `order`.
+    """Returns the version's best target by `order`; empty leaves the choice to the version.
 
     Raises:
         GatewayError: BACKEND_FAILED, none of its targets can run here.
     """
+    runnable = [target for target in description.targets if target.kind in _RUNNABLE]
+    if not order and runnable:
+        return runnable[0]
     for wanted in order:
-        for target in description.targets:
+        for target in runnable:
             if wanted in (target.name, target.kind):
                 return target
-    has = ", ".join(target.name for target in description.targets)
+    has, runs = ", ".join(target.name for target in description.targets), ", ".join(order or _RUNNABLE)
     raise GatewayError(
         ErrorCode.BACKEND_FAILED,
-        f"{description.version} has no target that runs here (it has {has}; this gateway runs {', '.join(order)})",
+        f"{description.version} has no target that runs here (it has {has}; this gateway runs {runs})",
     )
 
 

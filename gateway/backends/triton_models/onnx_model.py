@@ -2,7 +2,8 @@
 
 Runs in Triton's environment (numpy 1.26) and imports nothing of the gateway. Parameters from the model's
 configuration: `engine` ("onnxruntime" or "openvino"), `model_file` (in the version's folder), `intra_op_threads`
-(0 = the engine decides), `providers` (ONNX Runtime's, comma separated), `inference_precision` (OpenVINO's hint).
+(0 = the engine decides), `providers` (ONNX Runtime's, comma separated), `inference_precision` (OpenVINO's
+hint, f32 unless named).
 
 All requests of one `execute` call become one run along axis 0 where their shapes allow it. If such a run fails, each
 request runs alone, so that one bad request fails alone.
@@ -49,11 +50,11 @@ class OpenVinoEngine:
         wanted = [graph.output(name) for name in outputs]
         if len(wanted) < len(graph.outputs):
             graph = openvino.Model(wanted, graph.get_parameters(), graph.friendly_name)
-        settings = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1"}
+        # Left alone, OpenVINO computes FP32 graphs in BF16 where the CPU can, and answers lose their third digit.
+        precision = parameters.get("inference_precision", "f32")
+        settings = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1", "INFERENCE_PRECISION_HINT": precision}
         if threads:
             settings["INFERENCE_NUM_THREADS"] = threads
-        if "inference_precision" in parameters:
-            settings["INFERENCE_PRECISION_HINT"] = parameters["inference_precision"]
         self._request = core.compile_model(graph, "CPU", settings).create_infer_request()
         self._outputs = outputs
 

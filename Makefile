@@ -1,0 +1,57 @@
+# Sluice on a fresh machine: `make demo` and `make test`. Needs Linux on x86-64, Python 3.11+, pip and make; nothing else.
+#
+# Two environments (docs/adr/0005): .venv holds the gateway (numpy 2), .venv-triton holds Triton, the engines that models
+# use inside it, and Triton's own clients (numpy 1.26; requirements/ says why). Both are made on first use.
+
+PYTHON ?= python3
+# The interpreter for .venv-triton: 3.11 or 3.12 with a shared library; found by itself if not named.
+TRITON_PYTHON ?=
+export TRITON_PYTHON
+
+VENV := .venv/bin
+CODE := gateway tests tools benchmarks
+
+.DEFAULT_GOAL := help
+.PHONY: help setup models demo test check lint types format bench clean distclean
+.SILENT:
+
+help: ## show this list
+	awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## create or update .venv and .venv-triton (safe to repeat)
+	command -v $(PYTHON) > /dev/null || { echo "setup: $(PYTHON) was not found; name one: make setup PYTHON=/path/to/python3.11"; exit 2; }
+	$(PYTHON) tools/setup_environment.py gateway
+	$(PYTHON) tools/setup_environment.py triton
+
+models: setup ## fetch the artifacts that are too large to commit (checked by sha256)
+	$(VENV)/python tools/fetch_artifacts.py model_repo
+
+demo: setup models ## run the gateway with a real Triton and the demo models, until Ctrl-C
+	exec $(VENV)/sluice serve --demo
+
+test: setup models ## run every test (real gateway, real Triton)
+	$(VENV)/python -m pytest
+
+lint: setup
+	$(VENV)/ruff check $(CODE)
+	$(VENV)/ruff format --check $(CODE)
+
+types: setup
+	$(VENV)/mypy
+
+check: lint types test ## lint, types and tests: what CI runs
+
+format: setup ## format the code and mend what ruff can mend
+	$(VENV)/ruff format $(CODE)
+	$(VENV)/ruff check --fix $(CODE)
+
+bench: setup ## compare with talking to Triton directly (needs h2load and wrk; other work on the machine disturbs it)
+	command -v h2load > /dev/null && command -v wrk > /dev/null || { echo "bench: h2load and wrk are needed (Debian: apt install nghttp2-client wrk)"; exit 2; }
+	$(VENV)/python -m benchmarks.run
+
+clean: ## remove caches and run-time files
+	rm -rf .cache .sluice .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +
+
+distclean: clean ## remove the environments too
+	rm -rf .venv .venv-triton
