@@ -76,9 +76,7 @@ def _run(command: list[str], seconds: int) -> str:
     try:
         result = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 30, check=False)
     except FileNotFoundError:
-        raise LoadFailed(
-            f"{command[0]} is not installed; on Debian: apt-get install nghttp2-client wrk"
-        ) from None
+        raise LoadFailed(f"{command[0]} is not installed; on Debian: apt-get install nghttp2-client wrk") from None
     except subprocess.TimeoutExpired:
         raise LoadFailed(f"{command[0]} did not stop by itself") from None
     if result.returncode != 0:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from gateway.core.reconciling import Action, ActionKind, VersionStatus, backoff, next_actions
 from gateway.engine.replicas import Replica, ReplicaSet
@@ -36,7 +36,7 @@ class VersionManager:
         clock: Clock,
         observer: Observer,
         serve: Callable[[ModelVersion, ModelMetadata], ServedVersion],
-        warm: Callable[[ServedVersion, Replica], asyncio.Future[None]],
+        warm: Callable[[ServedVersion, Replica], Awaitable[None]],
         interval_seconds: float = 5.0,
     ) -> None:
         """`serve` builds a version's scheduler; `warm` runs its warm-up on a replica."""

@@ -49,6 +49,7 @@ class VersionScheduler:
         self.batcher = batcher
         self.profile = profile
         self.pending: dict[int, PendingRequest] = {}
+        self.pending_bytes = 0
         self.in_flight: set[Batch] = set()
         self._replicas = replicas
         self._slots = slots
@@ -76,13 +77,16 @@ class VersionScheduler:
         """
         key = self._next_key = self._next_key + 1
         now = self._clock.now()
-        item = QueueItem(key, checked.rows, nbytes, checked.signature, now, context.deadline, context.priority)
+        # A request that may share with none (it belongs to a sequence, say) is alone in its signature.
+        signature = checked.signature if checked.signature is not None else key
+        item = QueueItem(key, checked.rows, nbytes, signature, now, context.deadline, context.priority)
         rejection = self.batcher.offer(item, now)
         if rejection is not None:
             raise refusal(self.version.model_name, rejection)
         pending = PendingRequest(key, request, context, reply, checked, nbytes, self)
         pending.dispatched_at = now
         self.pending[key] = pending
+        self.pending_bytes += nbytes
         self.wake()
         return pending
 
@@ -90,6 +94,7 @@ class VersionScheduler:
         """Forgets a request whose caller left; cancels the backend call when nobody is left in its batch."""
         if self.pending.pop(pending.key, None) is None:
             return
+        self.pending_bytes -= pending.nbytes
         self._report(pending, ErrorCode.CANCELLED, self._clock.now())
         batch = pending.batch
         if batch is None:
@@ -244,6 +249,7 @@ class VersionScheduler:
             if key not in waiting:
                 continue
             del pending_table[key]
+            self.pending_bytes -= member.nbytes
             context = member.context
             queued = member.dispatched_at - context.received_at
             try:
@@ -287,6 +293,7 @@ class VersionScheduler:
     def _fail(self, pending: PendingRequest, error: GatewayError, now: Instant) -> None:
         if self.pending.pop(pending.key, None) is None:
             return
+        self.pending_bytes -= pending.nbytes
         self._report(pending, error.code, now)
         try:
             pending.reply.fail(error)

@@ -12,6 +12,7 @@ from gateway.core.admission import Admission
 from gateway.core.routing import choose
 from gateway.core.signature import check_data
 from gateway.engine.batch import PendingRequest
+from gateway.engine.scheduler import VersionScheduler
 from gateway.engine.served import ServedVersion
 from gateway.errors import ErrorCode, GatewayError
 from gateway.messages import InferRequest, InferResponse, ModelMetadata, RequestContext
@@ -28,6 +29,7 @@ class InferService:
         self._admission = admission
         self._table = RouteTable(0, {})
         self._versions: Mapping[str, Mapping[int, ServedVersion]] = {}
+        self._schedulers: tuple[VersionScheduler, ...] = ()
         self._closing = False
 
     # ------------------------------------------------------------------ control side
@@ -38,6 +40,7 @@ class InferService:
             raise ValueError("a route table's generation must not go back")
         self._table = table
         self._versions = versions
+        self._schedulers = tuple(served.scheduler for served in self.all_versions())
 
     def shut(self) -> None:
         """Refuses new requests from now on with SHUTTING_DOWN; what was accepted is still answered."""
@@ -50,7 +53,7 @@ class InferService:
     @property
     def in_flight(self) -> int:
         """Requests accepted and not answered yet."""
-        return sum(len(served.scheduler.pending) for served in self.all_versions())
+        return sum(len(scheduler.pending) for scheduler in self._schedulers)
 
     @property
     def table(self) -> RouteTable:
@@ -75,7 +78,11 @@ class InferService:
             served = self._resolve(request.head.model_name, request.head.model_version, context)
             checked = served.check(request.head)
             nbytes = check_data(checked, request.data)
-            refusal = self._admission.check(self.in_flight, nbytes)
+            in_flight = in_flight_bytes = 0
+            for scheduler in self._schedulers:
+                in_flight += len(scheduler.pending)
+                in_flight_bytes += scheduler.pending_bytes
+            refusal = self._admission.check(in_flight, nbytes, in_flight_bytes)
             if refusal is not None:
                 raise refusal
             return served.scheduler.submit(request, context, reply, checked, nbytes)
@@ -112,9 +119,14 @@ class InferService:
 
     def server_ready(self) -> bool:
         """Ready means: not shutting down, at least one model known, and every routed version takes requests."""
-        return not self._closing and bool(self._table.routes) and all(
-            self._ready(name, number) for name, route in self._table.routes.items() for number, _ in route.targets
-        ) and self._table.routes.keys() == self._versions.keys()
+        return (
+            not self._closing
+            and bool(self._table.routes)
+            and all(
+                self._ready(name, number) for name, route in self._table.routes.items() for number, _ in route.targets
+            )
+            and self._table.routes.keys() == self._versions.keys()
+        )
 
     def model_ready(self, name: str, number: str | None) -> bool:
         """Whether an inference for `name` (and version `number`) would be accepted now.

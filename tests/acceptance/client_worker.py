@@ -75,7 +75,12 @@ def answer_of(result):
         else:
             data = array.ravel().tolist()
         outputs.append(
-            {"name": output["name"], "datatype": np_to_triton_dtype(array.dtype), "shape": list(array.shape), "data": data}
+            {
+                "name": output["name"],
+                "datatype": np_to_triton_dtype(array.dtype),
+                "shape": list(array.shape),
+                "data": data,
+            }
         )
     return {**{key: response.get(key, "") for key in ("model_name", "model_version", "id")}, "outputs": outputs}
 

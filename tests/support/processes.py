@@ -63,7 +63,9 @@ class Gateway:
             self.ready: dict[str, Any] = json.loads(read_line(self.process, START_SECONDS))
         except BaseException as error:
             self.stop()
-            raise AssertionError(f"the gateway did not start: {error}\n{self.error_path.read_text()[-4000:]}") from error
+            raise AssertionError(
+                f"the gateway did not start: {error}\n{self.error_path.read_text()[-4000:]}"
+            ) from error
         self.rest: str = self.ready["rest"]
         self.grpc: str = self.ready["grpc"]
         self.admin: str = self.ready["admin"]

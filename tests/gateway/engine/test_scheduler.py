@@ -292,5 +292,6 @@ def test_everything_returns_to_zero_after_a_storm(world: World) -> None:
     assert world.service.in_flight == 0
     assert not world.scheduler.in_flight
     assert not world.replica.in_flight
+    assert world.scheduler.pending_bytes == 0
     assert len(world.scheduler.batcher) == 0
     assert len(world.observer.requests) == len(callers)
