@@ -26,10 +26,10 @@ _COMPACT_AFTER = 32
 class Lane:
     """Items of one signature and priority offset in order of (deadline, arrival).
 
-    `due` and `turn` are the lane's current entries in the batcher's two agendas (None when it has none there).
+    `entries` are the lane's current entries in the batcher's agendas (None where it has none).
     """
 
-    __slots__ = ("due", "ghosts", "group", "heap", "last", "offset", "run", "turn")
+    __slots__ = ("entries", "ghosts", "group", "heap", "last", "offset", "run")
 
     def __init__(self, group: Group, offset: Nanos) -> None:
         self.group = group
@@ -38,8 +38,7 @@ class Lane:
         self.heap: list[tuple[Instant, int, QueueItem]] = []
         self.last: Instant = 0
         self.ghosts = 0
-        self.due: Entry | None = None
-        self.turn: Entry | None = None
+        self.entries: list[Entry | None] = [None, None]
 
     def push(self, item: QueueItem) -> None:
         """Puts an item in its place; its `seq` is larger than that of everything pushed before."""
@@ -125,7 +124,7 @@ class Lane:
 class Group:
     """What waits under one signature: its lanes by offset, and the rows and items in them.
 
-    `since` is when the batch that is forming began to form.
+    `since` is when the batch that is forming began to form; `held` that it waits for more in this poll.
     """
 
     __slots__ = ("by_offset", "count", "held", "lanes", "rows", "signature", "since")
@@ -146,6 +145,11 @@ class Group:
             lane = self.by_offset[offset] = Lane(self, offset)
             self.lanes.append(lane)
         return lane
+
+    def strike(self, item: QueueItem) -> None:
+        """Strikes an item off the count; its place in the lane is the caller's business."""
+        self.count -= 1
+        self.rows -= item.rows
 
     def head(self) -> QueueItem | None:
         """Returns the living item with the least (deadline + offset, arrival), or None."""
