@@ -136,6 +136,7 @@ class ModelMetadata:
     instance_count: int = 1
     batchable: bool = True
     unbatchable_reason: str = ""
+    config: bytes = field(default=b"", repr=False)
 
 
 __all__ = [

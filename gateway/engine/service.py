@@ -7,6 +7,7 @@ validated against the metadata of the very version that will execute it; a reque
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from gateway.core.admission import Admission
 from gateway.core.routing import choose
@@ -15,9 +16,9 @@ from gateway.engine.batch import PendingRequest
 from gateway.engine.scheduler import VersionScheduler
 from gateway.engine.served import ServedVersion
 from gateway.errors import ErrorCode, GatewayError
-from gateway.messages import InferRequest, InferResponse, ModelMetadata, RequestContext
+from gateway.messages import InferRequest, ModelMetadata, RequestContext
 from gateway.ports import Clock, Observer, Reply
-from gateway.versions import ModelVersion, RouteTable, VersionState
+from gateway.versions import RouteTable, VersionState
 
 
 class InferService:
@@ -148,7 +149,17 @@ class InferService:
         Raises:
             GatewayError: MODEL_NOT_FOUND or MODEL_NOT_READY.
         """
-        return self._find(name, number).metadata
+        return replace(self._find(name, number).metadata, versions=self.ready_versions(name))
+
+    def index(self) -> list[tuple[str, str, str, str]]:
+        """Returns (name, version, state, reason) of every known version, as Triton's repository index has them."""
+        rows = []
+        for served in sorted(self.all_versions(), key=lambda served: served.version):
+            ready = served.state is VersionState.READY
+            state = "READY" if ready else "UNAVAILABLE"
+            reason = "" if ready else served.detail or served.state.value
+            rows.append((served.version.model_name, str(served.version.number), state, reason))
+        return rows
 
     def ready_versions(self, name: str) -> tuple[str, ...]:
         """Returns the numbers of the versions of `name` that take requests, ascending."""
@@ -182,4 +193,4 @@ def _not_ready(name: str, versions: Mapping[int, ServedVersion]) -> GatewayError
     return GatewayError(ErrorCode.MODEL_NOT_READY, f"model '{name}' is not ready ({states or 'no version loaded'})")
 
 
-__all__ = ["InferResponse", "InferService", "ModelVersion"]
+__all__ = ["InferService", "PendingRequest"]

@@ -13,18 +13,31 @@ _MILLISECOND = 1_000_000
 class ContextFactory:
     """Issues request ids and turns a caller's wishes about time and urgency into bounded values."""
 
-    __slots__ = ("_default", "_issued", "_most", "_prefix", "now")
+    __slots__ = ("_default", "_issued", "_most", "_per_model", "_prefix", "now")
 
-    def __init__(self, now: Callable[[], Instant], prefix: str, default_timeout_ms: int, max_timeout_ms: int) -> None:
-        """`prefix` makes ids of this process unlike those of others."""
+    def __init__(
+        self,
+        now: Callable[[], Instant],
+        prefix: str,
+        default_timeout_ms: int,
+        max_timeout_ms: int,
+        per_model_ms: Mapping[str, int] | None = None,
+    ) -> None:
+        """`prefix` makes ids of this process unlike those of others; `per_model_ms` are models' own defaults."""
         self.now = now
         self._prefix = prefix
         self._default = default_timeout_ms * _MILLISECOND
         self._most = max_timeout_ms * _MILLISECOND
+        self._per_model = {name: span * _MILLISECOND for name, span in (per_model_ms or {}).items()}
         self._issued = 0
 
     def make(
-        self, parameters: Parameters, headers: Mapping[bytes, bytes], protocol: str, timeout: Nanos | None = None
+        self,
+        parameters: Parameters,
+        headers: Mapping[bytes, bytes],
+        protocol: str,
+        timeout: Nanos | None,
+        model_name: str,
     ) -> RequestContext:
         """Returns the context of a request that has just arrived.
 
@@ -47,7 +60,7 @@ class ContextFactory:
             if urgency is not None:
                 priority = _count("priority", urgency)
         if span is None:
-            span = self._default
+            span = self._per_model.get(model_name, self._default) if self._per_model else self._default
         if span > self._most:
             span = self._most
         given = headers.get(b"x-request-id")

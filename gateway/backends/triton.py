@@ -1,0 +1,55 @@
+"""The data plane's end towards one Triton: a batch becomes one ModelInfer call, its answer becomes tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gateway.backends.triton_channel import Outcome, TritonChannel
+from gateway.backends.triton_names import TritonNames
+from gateway.errors import ErrorCode, GatewayError
+from gateway.ports import BackendRequest, BackendResponse, Cancellable
+from gateway.versions import ModelVersion
+from gateway.wire.proto_codec import BackendCodec
+
+Done = Callable[[BackendResponse | GatewayError], None]
+
+
+class TritonBackend:
+    """Implements `ports.InferenceBackend` on a channel. Remembers the encoded beginnings of messages (bounded)."""
+
+    def __init__(self, channel: TritonChannel, names: TritonNames) -> None:
+        self._channel = channel
+        self._names = names
+        self._codec = BackendCodec()
+        self._known: dict[ModelVersion, tuple[str, str]] = {}
+
+    @property
+    def available(self) -> bool:
+        return self._channel.available
+
+    def infer(self, request: BackendRequest, done: Done) -> Cancellable:
+        """Starts one execution; see `ports.InferenceBackend.infer`."""
+        name, version = self._name(request.version)
+        message = self._codec.encode_backend_request(name, version, request)
+        decode = self._codec.decode_backend_response
+
+        def answered(outcome: Outcome) -> None:
+            if isinstance(outcome, GatewayError):
+                done(outcome)
+                return
+            try:
+                response = decode(outcome)
+            except GatewayError as error:
+                done(GatewayError(ErrorCode.BACKEND_FAILED, f"the backend's answer cannot be read: {error.message}"))
+            else:
+                done(response)
+
+        return self._channel.call(b"ModelInfer", [message], request.timeout, answered)
+
+    def _name(self, version: ModelVersion) -> tuple[str, str]:
+        name = self._known.get(version)
+        if name is None:
+            if len(self._known) >= 1024:
+                self._known.clear()
+            name = self._known[version] = self._names(version)
+        return name

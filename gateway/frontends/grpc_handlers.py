@@ -1,0 +1,101 @@
+"""What each gRPC method does, in message bytes, for both gRPC engines.
+
+An engine hands over the method's path, the bare message, the headers and a way to reply; it gets back the pending
+request (to withdraw it when the caller leaves) or None where the answer was given at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from gateway.engine.service import InferService, PendingRequest
+from gateway.errors import ErrorCode, GatewayError
+from gateway.frontends.context import ContextFactory
+from gateway.frontends.server_info import ServerInfo
+from gateway.messages import InferResponse, Nanos
+from gateway.tensors import Buffer
+from gateway.wire import proto_messages as messages
+from gateway.wire.proto_codec import RequestDecoder
+
+Headers = Mapping[bytes, bytes]
+
+
+class GrpcReply(Protocol):
+    """The way back to one gRPC caller; exactly one of the methods is called."""
+
+    def succeed(self, response: InferResponse) -> None: ...
+
+    def message(self, data: bytes) -> None: ...
+
+    def fail(self, error: GatewayError) -> None: ...
+
+
+class GrpcHandlers:
+    """Dispatches by path. `handle` never raises: every failure goes to the reply."""
+
+    def __init__(self, service: InferService, contexts: ContextFactory, info: ServerInfo) -> None:
+        self._service = service
+        self._contexts = contexts
+        self._info = info
+        self._decoder = RequestDecoder()
+        inference, health = b"/inference.GRPCInferenceService/", b"/grpc.health.v1.Health/"
+        self._infer_path = inference + b"ModelInfer"
+        self._methods: dict[bytes, Callable[[Buffer], bytes]] = {
+            inference + b"ServerLive": lambda message: messages.server_live_response(True),
+            inference + b"ServerReady": lambda message: messages.server_ready_response(service.server_ready()),
+            inference + b"ModelReady": self._model_ready,
+            inference + b"ServerMetadata": lambda message: messages.server_metadata_response(
+                info.name, info.version, info.extensions
+            ),
+            inference + b"ModelMetadata": self._model_metadata,
+            inference + b"ModelConfig": self._model_config,
+            inference + b"RepositoryIndex": self._repository_index,
+            health + b"Check": self._health,
+        }
+
+    def handle(
+        self, path: bytes, message: Buffer, headers: Headers, timeout: Nanos | None, reply: GrpcReply
+    ) -> PendingRequest | None:
+        """Serves one unary call; see the module."""
+        try:
+            if path == self._infer_path:
+                request = self._decoder.decode(message)
+                context = self._contexts.make(
+                    request.head.parameters, headers, "grpc", timeout, request.head.model_name
+                )
+                return self._service.submit(request, context, reply)
+            method = self._methods.get(path)
+            if method is None:
+                raise GatewayError(ErrorCode.UNSUPPORTED, f"method {_shown(path)} is not supported")
+            reply.message(method(message))
+        except GatewayError as error:
+            reply.fail(error)
+        return None
+
+    def _model_ready(self, message: Buffer) -> bytes:
+        name, version = messages.parse_model_ready(message)
+        return messages.model_ready_response(self._service.model_ready(name, version or None))
+
+    def _model_metadata(self, message: Buffer) -> bytes:
+        name, version = messages.parse_model_metadata(message)
+        metadata = self._service.metadata(name, version or None)
+        return messages.model_metadata_response(metadata)
+
+    def _model_config(self, message: Buffer) -> bytes:
+        name, version = messages.parse_model_config(message)
+        return messages.model_config_response(self._service.metadata(name, version or None))
+
+    def _repository_index(self, message: Buffer) -> bytes:
+        return messages.repository_index_response(self._service.index())
+
+    def _health(self, message: Buffer) -> bytes:
+        """The standard health service: "" is the server, a model's name is that model."""
+        name = messages.parse_health_check(message)
+        if name in ("", "inference.GRPCInferenceService"):
+            return messages.health_response(self._service.server_ready())
+        return messages.health_response(self._service.model_ready(name, None))
+
+
+def _shown(path: bytes) -> str:
+    return path[:100].decode("latin-1")
