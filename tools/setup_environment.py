@@ -36,7 +36,8 @@ TRITON = {
 
 def fail(message):
     """Ends with status 2 and one clear message."""
-    sys.exit("\nsetup: " + message)
+    print("\nsetup: " + message, file=sys.stderr, flush=True)
+    sys.exit(2)
 
 
 def say(message):

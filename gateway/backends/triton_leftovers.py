@@ -6,6 +6,7 @@ gateway that owned it is gone.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -95,14 +96,25 @@ def port_holder(port: int) -> str:
     for entry in os.listdir("/proc"):
         if not entry.isdigit():
             continue
-        try:
-            links = [os.readlink(f"/proc/{entry}/fd/{fd}") for fd in os.listdir(f"/proc/{entry}/fd")]
-            if inodes.intersection(links):
+        if inodes & _open_links(f"/proc/{entry}/fd"):
+            try:
                 name = Path(f"/proc/{entry}/comm").read_text(encoding="utf-8").strip()
-                return f"{name} (pid {entry})"
-        except OSError:
-            continue
+            except OSError:
+                continue
+            return f"{name} (pid {entry})"
     return ""
+
+
+def _open_links(folder: str) -> set[str]:
+    """Returns what the descriptors in `folder` stand for; those that vanish or are not ours to see are left out."""
+    links = set()
+    try:
+        for descriptor in os.listdir(folder):
+            with contextlib.suppress(OSError):
+                links.add(os.readlink(f"{folder}/{descriptor}"))
+    except OSError:
+        return links
+    return links
 
 
 def _listening_inodes(port: int) -> set[str]:

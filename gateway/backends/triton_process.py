@@ -100,7 +100,7 @@ class TritonProcess:
         self._child: asyncio.subprocess.Process | None = None
         self._ready_at = 0
         self._stopping = False
-        self._shm_prefix = f"sluice_{os.getpid()}_{id(self):x}_"
+        self.shm_prefix = f"sluice_{os.getpid()}_{id(self):x}_"
         self.http_port = config.http_port
         self.grpc_port = config.grpc_port
         self.metrics_port = config.metrics_port
@@ -200,7 +200,7 @@ class TritonProcess:
             # Configurations are complete; completing them would start every model one more time.
             "--disable-auto-complete-config",
             f"--backend-directory={environment.backends}",
-            f"--backend-config=python,shm-region-prefix-name={self._shm_prefix}",
+            f"--backend-config=python,shm-region-prefix-name={self.shm_prefix}",
             f"--http-address={config.host}",
             f"--grpc-address={config.host}",
             f"--metrics-address={config.host}",
@@ -216,7 +216,7 @@ class TritonProcess:
         self.state = ProcessState.STARTING
         arguments = [
             sys.executable, "-I", "-S", triton_shim.__file__,
-            str(self.state_path), str(os.getpid()), str(self._config.stop_grace_s), self._shm_prefix,
+            str(self.state_path), str(os.getpid()), str(self._config.stop_grace_s), self.shm_prefix,
         ]  # fmt: skip
         with self._open_log() as log:
             self._child = await asyncio.create_subprocess_exec(
