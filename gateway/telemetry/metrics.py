@@ -1,0 +1,139 @@
+"""Counts what happens on the data plane. Decides what is counted where, and nothing about how it is shown.
+
+Invariants: counting a request takes well under a microsecond and never fails; memory is bounded by `SeriesTable`;
+counters only grow, until their version is retired.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from gateway.errors import ErrorCode
+from gateway.messages import Instant, Nanos, RequestContext
+from gateway.telemetry.series import SeriesTable
+from gateway.versions import ModelVersion, VersionState
+
+RETIRED_KEPT: Nanos = 300 * 1_000_000_000
+"""How long the series of an unloaded version stay, so that its last counts are scraped."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GaugeSources:
+    """Where the values come from that are looked up when asked for and not counted.
+
+    `in_flight` is requests accepted and not answered; `queues` gives (version, rows waiting, bytes waiting);
+    `connections` open connections by listener.
+    """
+
+    in_flight: Callable[[], int] = lambda: 0
+    queues: Callable[[], Iterable[tuple[ModelVersion, int, int]]] = tuple
+    connections: Callable[[], Mapping[str, int]] = dict
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Counters of one version since it appeared."""
+
+    requests: int
+    failures: int
+    rows: int
+    batches: int
+
+
+class Metrics:
+    """Owns the counters; an `Observer`. `sources` may be replaced once the engine exists."""
+
+    def __init__(
+        self, now: Callable[[], Instant], latency_buckets_us: Sequence[int], max_version_series: int = 200
+    ) -> None:
+        self._now = now
+        self._bounds = [bound * 1000 for bound in latency_buckets_us]
+        self.table = SeriesTable(self._bounds, max_version_series)
+        self._by_id = self.table.by_id
+        self.rejected: dict[ErrorCode, int] = {}
+        self.states: dict[ModelVersion, tuple[VersionState, str]] = {}
+        self.sources = GaugeSources()
+
+    # ------------------------------------------------------------------ the hot path
+
+    def request_done(
+        self,
+        context: RequestContext,
+        version: ModelVersion | None,
+        code: ErrorCode | None,
+        rows: int,
+        queued: Nanos,
+        finished_at: Instant,
+        model_name: str,
+        message: str = "",
+    ) -> None:
+        """Counts one request; see `ports.Observer`. A failure without rows was refused at the door."""
+        found = self._by_id.get(id(version))
+        if found is None:
+            found = self.table.find(version, model_name)
+        series = found[context.protocol]
+        if code is not None:
+            series.failures[code] = series.failures.get(code, 0) + 1
+            if rows == 0:
+                self.rejected[code] = self.rejected.get(code, 0) + 1
+                return
+        else:
+            series.ok += 1
+            elapsed = finished_at - context.received_at
+            duration = series.duration
+            duration.counts[bisect_left(duration.bounds, elapsed)] += 1
+            duration.total += elapsed
+        found.rows += rows
+        waited = found.queued
+        waited.counts[bisect_left(waited.bounds, queued)] += 1
+        waited.total += queued
+
+    def batch_done(
+        self, version: ModelVersion, requests: int, rows: int, reason: str, backend: Nanos, ok: bool
+    ) -> None:
+        """Counts one execution; see `ports.Observer`."""
+        found = self._by_id.get(id(version))
+        if found is None:
+            found = self.table.find(version, version.model_name)
+        found.reasons[reason] = found.reasons.get(reason, 0) + 1
+        found.batch_rows.observe(rows)
+        found.batch_requests.observe(requests)
+        found.backend.observe(backend)
+        if not ok:
+            found.failed_batches += 1
+
+    # ------------------------------------------------------------------ the rest
+
+    def version_state(self, version: ModelVersion, state: VersionState, detail: str) -> None:
+        """Notes the state; an unloaded version's series are dropped a while later."""
+        series = self.table.find(version, version.model_name)
+        own = series.labels == (version.model_name, str(version.number))
+        if own:
+            series.retired_at = self._now() if state is VersionState.UNLOADED else None
+            self.states[version] = (state, detail)
+        self.forget_retired()
+
+    def refuse(self, code: ErrorCode) -> None:
+        """Counts what was refused before it was a request (malformed bytes, a limit of the transport)."""
+        self.rejected[code] = self.rejected.get(code, 0) + 1
+
+    def forget(self, version: ModelVersion) -> None:
+        """Drops everything about a version that is gone for good."""
+        self.table.forget(version)
+        self.states.pop(version, None)
+
+    def forget_retired(self) -> None:
+        """Drops the versions that were unloaded more than `RETIRED_KEPT` ago."""
+        for version in self.table.forget_retired(self._now() - RETIRED_KEPT):
+            self.states.pop(version, None)
+
+    def totals(self) -> dict[ModelVersion, Totals]:
+        """Returns the counters by version, for rates."""
+        found = {}
+        for version, series in self.table.versions().items():
+            ok = sum(protocol.ok for protocol in series.values())
+            failures = sum(sum(protocol.failures.values()) for protocol in series.values())
+            found[version] = Totals(ok + failures, failures, series.rows, sum(series.reasons.values()))
+        return found
