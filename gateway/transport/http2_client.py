@@ -1,17 +1,16 @@
 """One HTTP/2 client connection on ngh2: whole requests out, whole answers in.
 
-Invariants: a sink is called exactly once per accepted request unless the request was cancelled first; a sink that raises
-harms nobody; `ClientResult.processed` is False only where the peer surely did not act on the request.
+Invariants: a sink is called exactly once per accepted request unless it was cancelled first; a sink that raises harms
+nobody; `ClientResult.processed` is False only where the peer surely did not act on the request.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias, cast
 
 from ngh2 import (
     Configuration,
@@ -28,84 +27,24 @@ from ngh2 import (
     TrailersReceived,
 )
 
+from gateway.transport.http2_call import (
+    ClientResult,
+    ClientStream,
+    Http2ClientConfig,
+    Http2Unavailable,
+    ResultSink,
+)
+from gateway.transport.http2_session import CANCEL, REFUSED_STREAM, Header, Http2Session
 from gateway.transport.listener import Buffer, BugReport
 
-Header: TypeAlias = tuple[bytes, bytes]
-
-_CANCEL = 8
-_REFUSED_STREAM = 7
-_WRITE_BYTES = 1024 * 1024
-_WRITES_PER_TURN = 8
-_SMALL_BODY_BYTES = 48 * 1024
+_JOIN_BYTES = 48 * 1024
+_MAY_BE_HELD_BYTES = 48 * 1024
+"""From this size on a request body may still be on its way when the answer comes."""
+_ASSUMED_STREAMS = 100
+_UNLIMITED = 1 << 31
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Http2ClientConfig:
-    """How a client connection behaves."""
-
-    connect_timeout_ms: int = 5_000
-    max_queued_requests: int = 4096
-    """Requests waiting because the peer allows no more streams."""
-    max_response_bytes: int = 256 * 1024 * 1024
-    ping_interval_ms: int = 310_000
-    """Silence after which a PING goes out while answers are due. gRPC servers tolerate one in 300 s and hang up on
-    more; a vanished host is noticed much sooner, by TCP (`dead_peer_ms`)."""
-    ping_timeout_ms: int = 10_000
-    dead_peer_ms: int = 15_000
-    """TCP gives the connection up after so long without an acknowledgement."""
-    stream_window_bytes: int = 64 * 1024 * 1024
-    connection_window_bytes: int = 256 * 1024 * 1024
-    max_frame_bytes: int = 1024 * 1024
-
-
-class Http2Unavailable(Exception):
-    """The request was not accepted: nothing was sent and no sink will be called."""
-
-
-class ClientResult:
-    """What became of one request: `error` is None and headers, body and trailers are whole, or `error` says why not.
-
-    `processed` is False where the peer surely did not act on the request, so that it may be sent again.
-    """
-
-    __slots__ = ("body", "error", "headers", "processed", "trailers")
-
-    def __init__(self) -> None:
-        self.headers: dict[bytes, bytes] = {}
-        self.body: Buffer = b""
-        self.trailers: dict[bytes, bytes] = {}
-        self.error: str | None = None
-        self.processed = True
-
-
-ResultSink: TypeAlias = Callable[[ClientResult], None]
-
-
-class ClientStream:
-    """One request under way."""
-
-    __slots__ = ("_client", "_parts", "_queued", "_size", "result", "sink", "stream_id", "turn")
-
-    def __init__(self, client: Http2Client, sink: ResultSink) -> None:
-        self._client: Http2Client | None = client
-        self.sink: ResultSink | None = sink
-        self.result = ClientResult()
-        self.stream_id = 0
-        self.turn = -1
-        self._parts: list[bytes] | None = None
-        self._size = 0
-        self._queued: tuple[Iterable[Header], Sequence[Buffer]] | None = None
-
-    def cancel(self) -> None:
-        """Gives the request up: the sink will not be called. Harmless when it is over."""
-        client = self._client
-        if client is not None:
-            self._client = None
-            self.sink = None
-            client.cancelled(self)
-
-
-class Http2Client(asyncio.Protocol):
+class Http2Client(Http2Session):
     """One connection. `on_lost(client)` is called once, when no further request can be made on it."""
 
     def __init__(
@@ -115,30 +54,22 @@ class Http2Client(asyncio.Protocol):
         on_lost: Callable[[Http2Client], None] | None = None,
         on_bug: BugReport | None = None,
     ) -> None:
+        super().__init__(Connection(Role.CLIENT, Configuration(peer_max_concurrent_streams=_ASSUMED_STREAMS)))
         self._config = config or Http2ClientConfig()
         self._on_lost = on_lost
         self._on_bug = on_bug
-        self._session = Connection(Role.CLIENT, Configuration(peer_max_concurrent_streams=100))
-        self._transport: asyncio.Transport | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._streams: dict[int, ClientStream] = {}
         self._queue: deque[ClientStream] = deque()
-        self._max_streams = 100
-        self._inside = False
-        self._flush_due = False
-        self._paused = False
-        self._turn = 0
+        self._max_streams = _ASSUMED_STREAMS
         self._usable = False
         self._lost = False
-        self._closing = False
         self._heard = False
         self._ping_timer: asyncio.TimerHandle | None = None
 
     async def connect(self, host: str, port: int) -> None:
-        """Connects. Raises OSError or TimeoutError; the object is then spent."""
-        loop = asyncio.get_running_loop()
+        """Connects. Raises OSError (TimeoutError is one); the object is then spent."""
         async with asyncio.timeout(self._config.connect_timeout_ms / 1000):
-            await loop.create_connection(lambda: self, host, port)
+            await self._loop.create_connection(lambda: self, host, port)
 
     @property
     def available(self) -> bool:
@@ -163,7 +94,7 @@ class Http2Client(asyncio.Protocol):
         if len(self._streams) >= self._max_streams or self._queue:
             if len(self._queue) >= self._config.max_queued_requests:
                 raise Http2Unavailable("too many requests waiting for a stream")
-            stream._queued = (headers, chunks)
+            stream.queued = (headers, chunks)
             self._queue.append(stream)
             return stream
         try:
@@ -181,154 +112,128 @@ class Http2Client(asyncio.Protocol):
         if size:
             if len(chunks) == 1:
                 session.send_data(stream_id, chunks[0], end_stream=True)
-            elif size <= _SMALL_BODY_BYTES:
+            elif size <= _JOIN_BYTES:
                 session.send_data(stream_id, b"".join(chunks), end_stream=True)
             else:
                 for chunk in chunks:
-                    if len(chunk):
-                        session.send_data(stream_id, chunk)
+                    session.send_data(stream_id, chunk)
                 session.end_stream(stream_id)
-        stream.turn = self._turn
+        stream.submitted_after = self._writes
+        stream.large = size >= _MAY_BE_HELD_BYTES
         self._streams[stream_id] = stream
         self._schedule()
 
     def close(self) -> None:
         """Closes at once; what is under way fails. May be called again."""
-        self._closing = True
         self._usable = False
-        if self._transport is not None:
-            self._transport.abort()
-
-    # -- the transport's side ------------------------------------------------------------------------------------------
+        self.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
-        self._loop = asyncio.get_running_loop()
-        self._transport.set_write_buffer_limits(high=_WRITE_BYTES)
-        _watch_peer(self._transport, self._config.dead_peer_ms)
         config = self._config
-        self._session.initiate_connection(
-            {
-                int(Setting.ENABLE_PUSH): 0,
-                int(Setting.INITIAL_WINDOW_SIZE): config.stream_window_bytes,
-                int(Setting.MAX_FRAME_SIZE): config.max_frame_bytes,
-            }
+        _watch_peer(self._attach(transport), config.dead_peer_ms)
+        if self._closing:
+            self.abort()
+            return
+        self._usable = True
+        self._initiate(
+            stream_window_bytes=config.stream_window_bytes,
+            connection_window_bytes=config.connection_window_bytes,
+            max_frame_bytes=config.max_frame_bytes,
+            more={int(Setting.ENABLE_PUSH): 0},
         )
-        self._session.set_local_window_size(config.connection_window_bytes)
-        self._usable = not self._closing
-        self._flush()
         self._ping_timer = self._loop.call_later(config.ping_interval_ms / 1000, self._check_peer)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
         self._closing = True
+        self._usable = False
         if self._ping_timer is not None:
             self._ping_timer.cancel()
         streams, self._streams = self._streams, {}
-        queue, self._queue = self._queue, deque()
         for stream in streams.values():
-            self._fail(stream, "connection lost", processed=stream.turn != self._turn)
-        for stream in queue:
-            self._fail(stream, "connection lost", processed=False)
-        self._end()
-
-    def pause_writing(self) -> None:
-        self._paused = True
-
-    def resume_writing(self) -> None:
-        self._paused = False
-        self._flush()
+            self._give_up(stream, "connection lost", processed=stream.submitted_after != self._writes)
+        self._leave()
 
     def data_received(self, data: bytes) -> None:
+        if self._closing:
+            return
         self._heard = True
         session = self._session
         self._inside = True
         try:
             session.receive_data(data)
             for event in session.events():
-                kind = type(event)
-                if kind is DataReceived:
-                    self._data(cast("DataReceived", event))
-                elif kind is ResponseReceived:
-                    response = cast("ResponseReceived", event)
-                    stream = self._streams.get(response.stream_id)
+                if type(event) is DataReceived:
+                    self._data(event)
+                elif type(event) is ResponseReceived:
+                    stream = self._streams.get(event.stream_id)
                     if stream is not None:
-                        stream.result.headers = dict(response.headers)
-                        if response.end_stream:
+                        stream.result.headers = dict(event.headers)
+                        if event.end_stream:
                             self._complete(stream)
-                elif kind is TrailersReceived:
-                    trailers = cast("TrailersReceived", event)
-                    stream = self._streams.get(trailers.stream_id)
+                elif type(event) is TrailersReceived:
+                    stream = self._streams.get(event.stream_id)
                     if stream is not None:
-                        stream.result.trailers = dict(trailers.headers)
+                        stream.result.trailers = dict(event.headers)
                         self._complete(stream)
-                elif kind is StreamClosed:
-                    self._closed(cast("StreamClosed", event))
-                elif kind is SettingsReceived:
-                    self._max_streams = session.remote_settings.get(int(Setting.MAX_CONCURRENT_STREAMS), 1 << 31)
-                elif kind is GoAwayReceived or kind is ConnectionClosed:
+                elif type(event) is StreamClosed:
+                    stream = self._streams.pop(event.stream_id, None)
+                    if stream is not None:
+                        code = event.error_code
+                        self._give_up(stream, f"stream reset, HTTP/2 error {code}", processed=code != REFUSED_STREAM)
+                elif type(event) is SettingsReceived:
+                    limit = session.remote_settings.get(int(Setting.MAX_CONCURRENT_STREAMS))
+                    self._max_streams = _UNLIMITED if limit is None else limit
+                elif type(event) is GoAwayReceived or type(event) is ConnectionClosed:
                     self._leave()
         except NGH2Error:
-            self._inside = False
-            self.close()
-            return
+            self._fail()
         self._inside = False
         if self._queue:
             self._dequeue()
         self._flush()
-
-    # -- answers -------------------------------------------------------------------------------------------------------
 
     def _data(self, event: DataReceived) -> None:
         stream = self._streams.get(event.stream_id)
         if stream is None:
             return
         data = event.data
-        if stream._parts is None:
-            stream._parts = [data]
+        if stream.parts is None:
+            stream.parts = [data]
         elif data:
-            stream._parts.append(data)
-        stream._size += len(data)
-        if stream._size > self._config.max_response_bytes:
+            stream.parts.append(data)
+        stream.size += len(data)
+        if stream.size > self._config.max_response_bytes:
             self._drop(stream)
-            self._fail(stream, "response too large", processed=True)
+            self._give_up(stream, "response too large", processed=True)
         elif event.end_stream:
             self._complete(stream)
 
     def _complete(self, stream: ClientStream) -> None:
         del self._streams[stream.stream_id]
-        parts = stream._parts
+        parts = stream.parts
         if parts is not None:
             stream.result.body = parts[0] if len(parts) == 1 else b"".join(parts)
-            stream._parts = None
-        if self._session.queued_body_size(stream.stream_id):
-            # Answered before it was asked in full: the rest of the question is of no use.
-            self._drop(stream)
+            stream.parts = None
+        if stream.large and self._session.queued_body_size(stream.stream_id):
+            self._drop(stream)  # answered before it was asked in full: the rest is of no use
         self._finish(stream)
-
-    def _closed(self, event: StreamClosed) -> None:
-        stream = self._streams.pop(event.stream_id, None)
-        if stream is not None:
-            refused = event.error_code == _REFUSED_STREAM
-            self._fail(stream, f"stream closed with HTTP/2 error {event.error_code}", processed=not refused)
 
     def _drop(self, stream: ClientStream) -> None:
         self._streams.pop(stream.stream_id, None)
-        try:
-            self._session.reset_stream(stream.stream_id, _CANCEL)
-        except NGH2Error:
-            return
+        with contextlib.suppress(NGH2Error):
+            self._session.reset_stream(stream.stream_id, CANCEL)
 
-    def _fail(self, stream: ClientStream, error: str, *, processed: bool) -> None:
+    def _give_up(self, stream: ClientStream, error: str, *, processed: bool) -> None:
         result = stream.result = ClientResult()
         result.error = error
         result.processed = processed
-        stream._parts = None
+        stream.parts = None
         self._finish(stream)
 
     def _finish(self, stream: ClientStream) -> None:
         sink, stream.sink = stream.sink, None
-        stream._client = None
+        stream.client = None
         if sink is not None:
             try:
                 sink(stream.result)
@@ -338,62 +243,35 @@ class Http2Client(asyncio.Protocol):
 
     def cancelled(self, stream: ClientStream) -> None:
         """Withdraws `stream`; see `ClientStream.cancel`."""
-        if stream._queued is not None:
-            self._queue.remove(stream)
+        if stream.queued is not None:
+            with contextlib.suppress(ValueError):  # its queue is just being given up
+                self._queue.remove(stream)
             return
         self._drop(stream)
+        if self._queue:
+            self._loop.call_soon(self._dequeue)
         self._schedule()
 
     def _dequeue(self) -> None:
         while self._queue and self._usable and len(self._streams) < self._max_streams:
             stream = self._queue.popleft()
-            queued, stream._queued = stream._queued, None
+            queued, stream.queued = stream.queued, None
             assert queued is not None
             try:
                 self._submit(stream, *queued)
             except NGH2Error:
-                self._fail(stream, "connection takes no more requests", processed=False)
+                self._give_up(stream, "connection takes no more requests", processed=False)
 
-    # -- sending and the end -------------------------------------------------------------------------------------------
-
-    def _schedule(self) -> None:
-        if not self._flush_due and not self._inside and self._loop is not None:
-            self._flush_due = True
-            self._loop.call_soon(self._flush)
-
-    def _flush(self) -> None:
-        self._flush_due = False
-        transport = self._transport
-        if transport is None or self._paused or transport.is_closing():
-            return
-        try:
-            for _ in range(_WRITES_PER_TURN):
-                data = self._session.data_to_send(_WRITE_BYTES)
-                if data:
-                    self._turn += 1
-                    transport.write(data)
-                if len(data) < _WRITE_BYTES:
-                    break
-                if self._paused:
-                    return
-            else:
-                self._schedule()
-        except NGH2Error:
-            self.close()
-            return
+    def _flushed(self, transport: asyncio.Transport) -> None:
         if not self._usable and not self._streams:
             transport.close()
 
     def _leave(self) -> None:
-        """The peer says goodbye: what is under way may finish, what waits must go elsewhere."""
+        """No more requests: what is under way may finish, what waits must go elsewhere."""
         self._usable = False
         queue, self._queue = self._queue, deque()
         for stream in queue:
-            self._fail(stream, "connection is closing", processed=False)
-        self._end()
-
-    def _end(self) -> None:
-        self._usable = False
+            self._give_up(stream, "connection is closing", processed=False)
         if not self._lost:
             self._lost = True
             if self._on_lost is not None:
@@ -401,17 +279,13 @@ class Http2Client(asyncio.Protocol):
 
     def _check_peer(self) -> None:
         """Every ping interval: after silence while answers are due, asks for a sign of life."""
-        assert self._loop is not None
         config = self._config
         if self._heard or not self._streams:
             self._heard = False
             self._ping_timer = self._loop.call_later(config.ping_interval_ms / 1000, self._check_peer)
             return
-        try:
-            self._session.ping(b"sluice\0\0")
-        except NGH2Error:
-            self.close()
-            return
+        with contextlib.suppress(NGH2Error):
+            self._session.ping(b"liveness")
         self._flush()
         self._ping_timer = self._loop.call_later(config.ping_timeout_ms / 1000, self._check_pong)
 

@@ -1,7 +1,7 @@
 """A fixed number of HTTP/2 connections to one address, each re-made when it is lost.
 
-Decides which connection a request takes (the least loaded) and when a lost one is tried again: at once, then after
-50 ms doubling to 1 s, with jitter from the random source given.
+Decides which connection a request takes (the least loaded) and when a lost one is made again: after 50 ms, doubling to
+1 s while that fails, with jitter from the random source given.
 """
 
 from __future__ import annotations
@@ -11,14 +11,9 @@ import random
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeAlias
 
-from gateway.transport.http2_client import (
-    ClientStream,
-    Header,
-    Http2Client,
-    Http2ClientConfig,
-    Http2Unavailable,
-    ResultSink,
-)
+from gateway.transport.http2_call import ClientStream, Http2ClientConfig, Http2Unavailable, ResultSink
+from gateway.transport.http2_client import Http2Client
+from gateway.transport.http2_session import Header
 from gateway.transport.listener import Buffer, BugReport
 
 Spawn: TypeAlias = Callable[[Coroutine[Any, Any, None], str], object]
@@ -103,11 +98,12 @@ class Http2Pool:
         try:
             await client.connect(self._host, self._port)
         except OSError:  # TimeoutError is one
+            connected = False
+        else:
+            connected = client.available  # not if the peer hung up at once
+        if self._closed or not connected:
             client.close()
             self._retry(min(_MAX_DELAY, max(_FIRST_DELAY, 2 * delay)))
-            return
-        if self._closed or not client.available:
-            client.close()
             return
         self._clients.append(client)
         self._changed()
@@ -126,11 +122,14 @@ class Http2Pool:
         self._timers.add(timer)
 
     def _lost(self, client: Http2Client) -> None:
-        known = client in self._clients
-        if known:
-            self._clients.remove(client)
-            self._changed()
-            self._retry(_FIRST_DELAY)
+        if client not in self._clients:
+            return  # `_connect` sees that it is of no use
+        self._clients.remove(client)
+        self._leaving = {old for old in self._leaving if old.load}
+        if client.load:
+            self._leaving.add(client)
+        self._changed()
+        self._retry(_FIRST_DELAY)
 
     def _changed(self) -> None:
         if self._on_change is not None:
