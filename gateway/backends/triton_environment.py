@@ -195,8 +195,8 @@ def _lay_out(backend: Path, stub: Path, target: Path) -> Path:
     """Links the python backend and the stub of the right interpreter into `target`/python; returns `target`."""
     wanted = {entry.name: entry for entry in backend.iterdir() if entry.is_file()} | {stub.name: stub}
     folder = target / "python"
-    present = {path.name: path.resolve() for path in folder.iterdir()} if folder.is_dir() else {}
-    if present == {name: path.resolve() for name, path in wanted.items()}:
+    links = [path for path in folder.iterdir() if path.is_symlink()] if folder.is_dir() else []
+    if {path.name: path.resolve() for path in links} == {name: path.resolve() for name, path in wanted.items()}:
         return target
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

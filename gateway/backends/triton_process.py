@@ -23,7 +23,10 @@ from typing import Any, BinaryIO
 from gateway.backends import triton_leftovers as leftovers
 from gateway.backends import triton_shim
 from gateway.backends.triton_environment import TritonEnvironment
+from gateway.backends.triton_ports import TritonStartError, answers_ready, choose_ports
 from gateway.ports import Clock
+
+__all__ = ["ProcessState", "TritonProcess", "TritonProcessConfig", "TritonStartError"]
 
 _log = logging.getLogger("sluice.triton")
 
@@ -33,10 +36,6 @@ _LAST_BACKOFF_S = 30.0
 _HEALTHY_AFTER_NS = 60 * 1_000_000_000
 _TAIL_BYTES = 4096
 _SHIM_MARGIN_S = 10.0
-
-
-class TritonStartError(RuntimeError):
-    """The embedded Triton did not come up; the message says why and where its log is."""
 
 
 class ProcessState(enum.Enum):
@@ -138,7 +137,8 @@ class TritonProcess:
         self._config.work.mkdir(parents=True, exist_ok=True)
         self._config.repository.mkdir(parents=True, exist_ok=True)
         await self._clean_up()
-        self._choose_ports()
+        wanted = [(f"triton.{key}", getattr(self._config, key)) for key in ("http_port", "grpc_port", "metrics_port")]
+        self.http_port, self.grpc_port, self.metrics_port = choose_ports(self._config.host, wanted)
         try:
             await self._launch()
         except BaseException:
@@ -169,27 +169,6 @@ class TritonProcess:
                 if not (state.shim.alive or state.server.alive):
                     break
                 await self._sleep(0.01)
-
-    def _choose_ports(self) -> None:
-        host, config = self._config.host, self._config
-        chosen: list[int] = []
-        for key, port in (
-            ("http_port", config.http_port),
-            ("grpc_port", config.grpc_port),
-            ("metrics_port", config.metrics_port),
-        ):
-            if port == 0:
-                port = leftovers.free_port(host)
-                while port in chosen:
-                    port = leftovers.free_port(host)
-            elif leftovers.port_is_busy(host, port):
-                holder = leftovers.port_holder(port)
-                raise TritonStartError(
-                    f"port {port} on {host} (triton.{key}) is taken{' by ' + holder if holder else ''}: stop that, "
-                    f"or choose another one with triton.{key} (0 means any)"
-                )
-            chosen.append(port)
-        self.http_port, self.grpc_port, self.metrics_port = chosen
 
     def _command(self) -> list[str]:
         environment, config = self._environment, self._config
@@ -242,7 +221,7 @@ class TritonProcess:
 
     async def _wait_ready(self, child: asyncio.subprocess.Process) -> None:
         deadline = self._clock.now() + int(self._config.ready_timeout_s * 1e9)
-        while not await _answers_ready(self._config.host, self.http_port):
+        while not await answers_ready(self._config.host, self.http_port):
             if child.returncode is not None:
                 raise TritonStartError(
                     f"tritonserver ended with status {child.returncode} before it was ready{self._log_hint()}"
@@ -311,19 +290,3 @@ class TritonProcess:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             await child.wait()
-
-
-async def _answers_ready(host: str, port: int) -> bool:
-    """Returns whether the server's readiness endpoint says 200, within a second."""
-    try:
-        async with asyncio.timeout(1.0):
-            reader, writer = await asyncio.open_connection(host, port)
-            try:
-                writer.write(f"GET /v2/health/ready HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
-                return (await reader.readline()).startswith(b"HTTP/1.1 200")
-            finally:
-                writer.close()
-                with contextlib.suppress(OSError):
-                    await writer.wait_closed()
-    except (OSError, TimeoutError, ValueError):
-        return False
