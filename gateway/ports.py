@@ -133,8 +133,12 @@ class Observer(Protocol):
         queued: Nanos,
         finished_at: Instant,
         model_name: str,
+        message: str = "",
     ) -> None:
-        """One request ended: `code` None is success, `queued` the time from offer to dispatch (0 if never queued)."""
+        """One request ended: `code` None is success, `queued` the time from offer to dispatch (0 if never queued).
+
+        `message` is what a failed caller was told.
+        """
         ...
 
     def batch_done(

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from gateway.backends.triton_channel import Outcome, TritonChannel
 from gateway.backends.triton_names import TritonNames
-from gateway.errors import ErrorCode, GatewayError
+from gateway.errors import GatewayError
 from gateway.ports import BackendRequest, BackendResponse, Cancellable
 from gateway.versions import ModelVersion
-from gateway.wire.proto_codec import BackendCodec
+from gateway.wire.proto_backend import BackendRequestEncoder, BackendResponseDecoder
 
 Done = Callable[[BackendResponse | GatewayError], None]
 
@@ -20,7 +20,8 @@ class TritonBackend:
     def __init__(self, channel: TritonChannel, names: TritonNames) -> None:
         self._channel = channel
         self._names = names
-        self._codec = BackendCodec()
+        self._encode = BackendRequestEncoder().encode
+        self._decode = BackendResponseDecoder().decode
         self._known: dict[ModelVersion, tuple[str, str]] = {}
 
     @property
@@ -30,8 +31,8 @@ class TritonBackend:
     def infer(self, request: BackendRequest, done: Done) -> Cancellable:
         """Starts one execution; see `ports.InferenceBackend.infer`."""
         name, version = self._name(request.version)
-        message = self._codec.encode_backend_request(name, version, request)
-        decode = self._codec.decode_backend_response
+        body = self._encode(name, version, request)
+        decode = self._decode
 
         def answered(outcome: Outcome) -> None:
             if isinstance(outcome, GatewayError):
@@ -40,11 +41,11 @@ class TritonBackend:
             try:
                 response = decode(outcome)
             except GatewayError as error:
-                done(GatewayError(ErrorCode.BACKEND_FAILED, f"the backend's answer cannot be read: {error.message}"))
+                done(error)
             else:
                 done(response)
 
-        return self._channel.call(b"ModelInfer", [message], request.timeout, answered)
+        return self._channel.call(b"ModelInfer", body, request.timeout, answered)
 
     def _name(self, version: ModelVersion) -> tuple[str, str]:
         name = self._known.get(version)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from urllib.parse import unquote
 
 from gateway.backends.triton_errors import BackendUnreachable, from_grpc_status
@@ -76,7 +76,7 @@ class TritonChannel:
         """Whether a call made now has a connection to go out on."""
         return self._pool.available
 
-    def call(self, method: bytes, framed: Sequence[Buffer], timeout: Nanos, done: Done) -> Cancellable:
+    def call(self, method: bytes, framed: Buffer, timeout: Nanos, done: Done) -> Cancellable:
         """Starts one unary call with an already framed message; `done` hears the answer's message or the error.
 
         Raises:
@@ -89,8 +89,8 @@ class TritonChannel:
         except Http2Unavailable:
             raise BackendUnreachable("the backend cannot be reached", unprocessed=True) from None
 
-    async def unary(self, method: bytes, message: bytes, timeout: Nanos) -> Buffer:
-        """Makes one call and returns the answer's message. For the control plane.
+    async def unary(self, method: bytes, message: bytes, within: Nanos) -> Buffer:
+        """Makes one call, given `within` nanoseconds, and returns the answer's message. For the control plane.
 
         Raises:
             GatewayError: what Triton answered, or that it did not answer in time.
@@ -101,9 +101,9 @@ class TritonChannel:
             if not answered.done():
                 answered.set_result(outcome)
 
-        call = self.call(method, [frame(message)], timeout, done)
+        call = self.call(method, frame(message), within, done)
         try:
-            async with asyncio.timeout(timeout / 1e9):
+            async with asyncio.timeout(within / 1e9):
                 outcome = await answered
         except TimeoutError:
             raise GatewayError(ErrorCode.DEADLINE_EXCEEDED, "the backend did not answer in time") from None

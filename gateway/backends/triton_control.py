@@ -1,7 +1,7 @@
 """The control plane's end towards one Triton: load, unload, readiness, metadata.
 
-Loads go over gRPC and one at a time per replica (HTTP loads block Triton's own front end, and two loads of one name race).
-A load's answer is not trusted alone: the version must say it is ready before it counts.
+Loads go over gRPC and one at a time per replica (HTTP loads block Triton's own front end, and two loads of one name
+race). A load's answer is not trusted alone: the version must say it is ready before it counts.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Placement(Protocol):
 
 
 class TritonControl:
-    """Implements `ports.RepositoryControl`. `placement` None means: Triton's models are its own, never load or unload."""
+    """Implements `ports.RepositoryControl`. Without a `placement` Triton's models are its own: never load or unload."""
 
     def __init__(
         self,

@@ -119,10 +119,10 @@ class VersionManager:
         try:
             self._desired = await self._source.desired()
             self.source_error = None
-        except GatewayError as error:
-            if self.source_error != error.message:
-                _log.error("registry: %s; serving the last good state", error.message)
-            self.source_error = error.message
+        except (GatewayError, ValueError, OSError) as error:
+            if self.source_error != str(error):
+                _log.error("registry: %s; serving the last good state", error)
+            self.source_error = str(error)
         await self._verify_replicas()
         while True:
             connected = [i for i, r in enumerate(self._replicas.replicas) if r.backend.available]

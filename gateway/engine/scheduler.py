@@ -95,7 +95,7 @@ class VersionScheduler:
         if self.pending.pop(pending.key, None) is None:
             return
         self.pending_bytes -= pending.nbytes
-        self._report(pending, ErrorCode.CANCELLED, self._clock.now())
+        self._report(pending, ErrorCode.CANCELLED, "the caller left", self._clock.now())
         batch = pending.batch
         if batch is None:
             self.batcher.withdraw(pending.key)
@@ -294,7 +294,7 @@ class VersionScheduler:
         if self.pending.pop(pending.key, None) is None:
             return
         self.pending_bytes -= pending.nbytes
-        self._report(pending, error.code, now)
+        self._report(pending, error.code, error.message, now)
         try:
             pending.reply.fail(error)
         except Exception:
@@ -311,9 +311,8 @@ class VersionScheduler:
         self.in_flight.discard(batch)
         self._replicas.release(self.version, batch)
 
-    def _report(self, pending: PendingRequest, code: ErrorCode, now: Instant) -> None:
+    def _report(self, pending: PendingRequest, code: ErrorCode, message: str, now: Instant) -> None:
         context = pending.context
         queued = (pending.dispatched_at if pending.batch is not None else now) - context.received_at
-        self._observer.request_done(
-            context, self.version, code, pending.checked.rows, queued, now, self.version.model_name
-        )
+        name = self.version.model_name
+        self._observer.request_done(context, self.version, code, pending.checked.rows, queued, now, name, message)

@@ -32,6 +32,7 @@ class InferService:
         self._versions: Mapping[str, Mapping[int, ServedVersion]] = {}
         self._schedulers: tuple[VersionScheduler, ...] = ()
         self._closing = False
+        self._leaving = False
 
     # ------------------------------------------------------------------ control side
 
@@ -46,6 +47,10 @@ class InferService:
     def shut(self) -> None:
         """Refuses new requests from now on with SHUTTING_DOWN; what was accepted is still answered."""
         self._closing = True
+
+    def refuse_readiness(self) -> None:
+        """Readiness says no from now on, while requests are still taken: balancers turn away first."""
+        self._leaving = True
 
     @property
     def closing(self) -> bool:
@@ -91,7 +96,7 @@ class InferService:
             version = served.version if served is not None else None
             name = request.head.model_name
             now = self.clock.now()
-            self._observer.request_done(context, version, error.code, 0, 0, now, name)
+            self._observer.request_done(context, version, error.code, 0, 0, now, name, error.message)
             raise
 
     def _resolve(self, name: str, number: str | None, context: RequestContext) -> ServedVersion:
@@ -121,7 +126,7 @@ class InferService:
     def server_ready(self) -> bool:
         """Ready means: not shutting down, at least one model known, and every routed version takes requests."""
         return (
-            not self._closing
+            not (self._closing or self._leaving)
             and bool(self._table.routes)
             and all(
                 self._ready(name, number) for name, route in self._table.routes.items() for number, _ in route.targets

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from gateway.engine.service import PendingRequest
 from gateway.errors import ErrorCode, GatewayError
-from gateway.frontends.grpc_handlers import GrpcHandlers
+from gateway.frontends.grpc_handlers import INFER, GrpcHandlers
 from gateway.messages import InferResponse
 from gateway.transport.http2 import ServerStream
-from gateway.wire.grpc_frames import frame_prefix, parse_timeout, unframe
-from gateway.wire.proto_codec import encode_response_framed
-from gateway.wire.status import grpc_message, grpc_status
-
-_OK_HEADERS = ((b":status", b"200"), (b"content-type", b"application/grpc"))
-_OK_TRAILERS = ((b"grpc-status", b"0"),)
+from gateway.wire.grpc_frames import OK_TRAILERS, RESPONSE_HEADERS, error_headers, frame, parse_timeout, unframe
+from gateway.wire.proto_responses import encode_response_framed
 
 
 class StreamReply:
@@ -24,10 +19,10 @@ class StreamReply:
         self._stream = stream
 
     def succeed(self, response: InferResponse) -> None:
-        self._stream.respond(_OK_HEADERS, (encode_response_framed(response),), _OK_TRAILERS)
+        self._stream.respond(RESPONSE_HEADERS, (encode_response_framed(response),), OK_TRAILERS)
 
     def message(self, data: bytes) -> None:
-        self._stream.respond(_OK_HEADERS, (frame_prefix(len(data)) + data,), _OK_TRAILERS)
+        self._stream.respond(RESPONSE_HEADERS, (frame(data),), OK_TRAILERS)
 
     def fail(self, error: GatewayError) -> None:
         self._stream.respond_trailers_only(failure_headers(error))
@@ -36,8 +31,10 @@ class StreamReply:
 class NativeGrpc:
     """Takes complete streams from the HTTP/2 server."""
 
-    def __init__(self, handlers: GrpcHandlers) -> None:
+    def __init__(self, handlers: GrpcHandlers, max_message_bytes: int) -> None:
         self._handlers = handlers
+        self._decode = handlers.decoder.decode_framed
+        self._max_bytes = max_message_bytes
 
     def __call__(self, stream: ServerStream) -> None:
         """Serves one stream; never raises GatewayError."""
@@ -50,13 +47,15 @@ class NativeGrpc:
                 raise GatewayError(ErrorCode.UNSUPPORTED, "this port speaks gRPC (POST with application/grpc) only")
             asked = headers.get(b"grpc-timeout")
             timeout = parse_timeout(asked) if asked is not None else None
-            message = unframe(stream.body, headers.get(b"grpc-encoding"))
+            encoding = headers.get(b"grpc-encoding", b"")
+            if headers[b":path"] == INFER:
+                request = self._decode(stream.body, encoding, self._max_bytes)
+                stream.on_reset = self._handlers.infer(request, headers, timeout, reply).withdraw
+            else:
+                message = unframe(stream.body, encoding, self._max_bytes)
+                self._handlers.handle(headers[b":path"], message, headers, timeout, reply)
         except GatewayError as error:
             reply.fail(error)
-            return
-        pending = self._handlers.handle(headers[b":path"], message, headers, timeout, reply)
-        if pending is not None:
-            stream.on_reset = pending.withdraw
 
     def too_large(self, stream: ServerStream) -> None:
         """Answers a stream whose body passed the limit."""
@@ -66,15 +65,7 @@ class NativeGrpc:
 
 def failure_headers(error: GatewayError) -> list[tuple[bytes, bytes]]:
     """Returns the one header block of a failed call."""
-    headers = [
-        (b":status", b"200"),
-        (b"content-type", b"application/grpc"),
-        (b"grpc-status", b"%d" % grpc_status(error.code)),
-        (b"grpc-message", grpc_message(error.message)),
-    ]
+    headers = error_headers(error)
     if error.retry_after_ms is not None:
         headers.append((b"grpc-retry-pushback-ms", b"%d" % error.retry_after_ms))
     return headers
-
-
-__all__ = ["NativeGrpc", "PendingRequest", "StreamReply", "failure_headers"]

@@ -13,12 +13,13 @@ from gateway.engine.service import InferService, PendingRequest
 from gateway.errors import ErrorCode, GatewayError
 from gateway.frontends.context import ContextFactory
 from gateway.frontends.server_info import ServerInfo
-from gateway.messages import InferResponse, Nanos
+from gateway.messages import InferRequest, InferResponse, Nanos
 from gateway.tensors import Buffer
 from gateway.wire import proto_messages as messages
-from gateway.wire.proto_codec import RequestDecoder
+from gateway.wire.proto_requests import RequestDecoder
 
 Headers = Mapping[bytes, bytes]
+INFER = b"/inference.GRPCInferenceService/ModelInfer"
 
 
 class GrpcReply(Protocol):
@@ -38,9 +39,8 @@ class GrpcHandlers:
         self._service = service
         self._contexts = contexts
         self._info = info
-        self._decoder = RequestDecoder()
+        self.decoder = RequestDecoder()
         inference, health = b"/inference.GRPCInferenceService/", b"/grpc.health.v1.Health/"
-        self._infer_path = inference + b"ModelInfer"
         self._methods: dict[bytes, Callable[[Buffer], bytes]] = {
             inference + b"ServerLive": lambda message: messages.server_live_response(True),
             inference + b"ServerReady": lambda message: messages.server_ready_response(service.server_ready()),
@@ -59,12 +59,8 @@ class GrpcHandlers:
     ) -> PendingRequest | None:
         """Serves one unary call; see the module."""
         try:
-            if path == self._infer_path:
-                request = self._decoder.decode(message)
-                context = self._contexts.make(
-                    request.head.parameters, headers, "grpc", timeout, request.head.model_name
-                )
-                return self._service.submit(request, context, reply)
+            if path == INFER:
+                return self.infer(self.decoder.decode(message), headers, timeout, reply)
             method = self._methods.get(path)
             if method is None:
                 raise GatewayError(ErrorCode.UNSUPPORTED, f"method {_shown(path)} is not supported")
@@ -72,6 +68,12 @@ class GrpcHandlers:
         except GatewayError as error:
             reply.fail(error)
         return None
+
+    def infer(self, request: InferRequest, headers: Headers, timeout: Nanos | None, reply: GrpcReply) -> PendingRequest:
+        """Submits a decoded inference. Raises GatewayError when it is refused."""
+        head = request.head
+        context = self._contexts.make(head.parameters, headers, "grpc", timeout, head.model_name)
+        return self._service.submit(request, context, reply)
 
     def _model_ready(self, message: Buffer) -> bytes:
         name, version = messages.parse_model_ready(message)

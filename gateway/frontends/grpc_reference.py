@@ -14,7 +14,7 @@ import grpc
 from gateway.errors import ErrorCode, GatewayError
 from gateway.frontends.grpc_handlers import GrpcHandlers
 from gateway.messages import InferResponse
-from gateway.wire.proto_codec import encode_response
+from gateway.wire.proto_responses import encode_response
 from gateway.wire.status import grpc_status
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}

@@ -132,8 +132,9 @@ class RestFrontend:
 def respond_error(exchange: HttpExchange, error: GatewayError, request_id: str | None) -> None:
     """Answers with the OIP error object; an internal error says the request's id and nothing else."""
     headers = _JSON
-    if error.retry_after_ms is not None:
-        headers += b"retry-after: %d\r\n" % retry_after_seconds(error.retry_after_ms)
+    retry_after = retry_after_seconds(error)
+    if retry_after is not None:
+        headers += b"retry-after: %d\r\n" % retry_after
     if error.code is ErrorCode.INTERNAL and request_id is not None:
         error = GatewayError(ErrorCode.INTERNAL, f"internal error (request {request_id})")
     exchange.respond(http_status(error.code), headers, (http_error_body(error),))
@@ -170,9 +171,11 @@ def compress(headers: bytes, chunks: Sequence[Buffer], encoding: str) -> tuple[b
 
 
 def _choose_encoding(accepted: bytes) -> str | None:
-    offered = {
-        part.partition(b";")[0].strip() for part in accepted.split(b",") if b"q=0" not in part.replace(b" ", b"")
-    }
+    offered = set()
+    for part in accepted.split(b","):
+        name, _, quality = part.replace(b" ", b"").partition(b";q=")
+        if quality.strip(b"0.") or not quality:
+            offered.add(name)
     if b"gzip" in offered:
         return "gzip"
     return "deflate" if b"deflate" in offered else None

@@ -53,7 +53,7 @@ class Recorder:
         self.batches: list[tuple[int, int, str, bool]] = []
         self.states: list[tuple[ModelVersion, VersionState, str]] = []
 
-    def request_done(self, context, version, code, rows, queued, finished_at, model_name) -> None:  # type: ignore[no-untyped-def]
+    def request_done(self, context, version, code, rows, queued, finished_at, model_name, message="") -> None:  # type: ignore[no-untyped-def]
         self.requests.append(code)
 
     def batch_done(self, version, requests, rows, reason, backend, ok) -> None:  # type: ignore[no-untyped-def]

@@ -1,0 +1,125 @@
+"""Builds the replicas of a gateway: its own embedded Triton, or remote ones."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+from gateway.backends.triton import TritonBackend
+from gateway.backends.triton_channel import TritonChannel
+from gateway.backends.triton_control import LoadedModels, TritonControl
+from gateway.backends.triton_environment import TritonSetupError, find_environment
+from gateway.backends.triton_names import as_they_are, versioned
+from gateway.backends.triton_process import TritonProcess, TritonProcessConfig, TritonStartError
+from gateway.backends.triton_repository import DiskPlacement, PushPlacement, RenderOptions, VersionDescription
+from gateway.config import Config
+from gateway.engine.clock import LoopClock, pause
+from gateway.engine.replicas import Replica
+from gateway.engine.tasks import TaskGroup
+from gateway.ports import RegistrySource
+from gateway.registry.directory import DirectorySource
+from gateway.transport.listener import BugReport
+from gateway.versions import ModelVersion
+
+
+class Backends:
+    """Owns the channels, and the embedded Triton where there is one. `source` says what should be served."""
+
+    def __init__(
+        self, config: Config, clock: LoopClock, tasks: TaskGroup, on_bug: BugReport, on_change: Callable[[], None]
+    ) -> None:
+        self._config = config
+        self._clock = clock
+        self._tasks = tasks
+        self._on_bug = on_bug
+        self._on_change = on_change
+        self._channels: list[TritonChannel] = []
+        self._directory = DirectorySource(Path(config.registry.root))
+        self.source: RegistrySource = self._directory
+        self.process: TritonProcess | None = None
+        self.repository: Path | None = None
+        self.replicas: list[Replica] = []
+
+    async def start(self, on_lost: Callable[[Replica], None]) -> None:
+        """Starts or reaches the Tritons and fills `replicas`; `on_lost` hears of a replica whose process died.
+
+        Raises:
+            TritonSetupError, TritonStartError: with what to do.
+        """
+        if self._config.triton.mode == "embedded":
+            await self._start_embedded(on_lost)
+        else:
+            for address in self._config.triton.addresses:
+                self._add_remote(address)
+        for channel in self._channels:
+            channel.start()
+
+    async def close(self) -> None:
+        for channel in self._channels:
+            channel.close()
+        if self.process is not None:
+            await self.process.stop()
+
+    async def _start_embedded(self, on_lost: Callable[[Replica], None]) -> None:
+        triton = self._config.triton
+        work = Path(os.path.abspath(triton.work_folder))
+        environment = await asyncio.to_thread(find_environment, triton.environment or None, work)
+        placement = DiskPlacement(work / "repository", self._look_up, lambda model: RenderOptions())
+        await asyncio.to_thread(placement.prune, ())
+        self.repository = placement.models
+        self.process = TritonProcess(
+            environment,
+            TritonProcessConfig(
+                work=work,
+                repository=placement.models,
+                http_port=triton.http_port,
+                grpc_port=triton.grpc_port,
+                metrics_port=triton.metrics_port,
+                ready_timeout_s=triton.ready_timeout_ms / 1000,
+                stop_grace_s=triton.stop_grace_ms / 1000,
+                log_bytes=triton.log_bytes,
+            ),
+            clock=self._clock,
+            spawn=self._tasks.spawn,
+            sleep=pause,
+            on_exit=lambda reason: on_lost(self.replicas[0]),
+        )
+        await self.process.start()
+        channel = self._channel(f"{self.process.host}:{self.process.grpc_port}")
+        control = TritonControl(channel, versioned, placement, pause)
+        self.replicas.append(Replica("embedded", TritonBackend(channel, versioned), control))
+
+    def _add_remote(self, address: str) -> None:
+        try:
+            channel = self._channel(address)
+        except ValueError as error:
+            raise TritonSetupError(f"triton.addresses: {error}") from None
+        own_models = self._config.triton.source == "triton"
+        names = as_they_are if own_models else versioned
+        placement = None if own_models else PushPlacement(self._look_up, lambda model: RenderOptions())
+        if own_models and not self.replicas:
+            self.source = LoadedModels(channel)
+        self.replicas.append(
+            Replica(address, TritonBackend(channel, names), TritonControl(channel, names, placement, pause))
+        )
+
+    def _channel(self, address: str) -> TritonChannel:
+        channel = TritonChannel(
+            address,
+            self._config.triton.connections,
+            spawn=self._tasks.spawn,
+            rng=random.Random(os.urandom(8)),
+            on_bug=self._on_bug,
+            on_change=self._on_change,
+        )
+        self._channels.append(channel)
+        return channel
+
+    def _look_up(self, version: ModelVersion) -> tuple[VersionDescription, Path]:
+        return self._directory.verify(version), self._directory.version_path(version)
+
+
+__all__ = ["Backends", "TritonSetupError", "TritonStartError"]

@@ -1,0 +1,274 @@
+"""One gateway process: what it consists of, in which order it starts, and how it stops without losing a request.
+
+Start: listeners (so that a busy port is known at once, and health can be asked), Triton, versions, announcement.
+Stop: readiness says no; after the drain delay no new connections; what was accepted finishes within the grace; then
+versions, Triton and logs end. A second signal ends the grace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from gateway import __version__
+from gateway.app.backends import Backends, TritonSetupError, TritonStartError
+from gateway.app.listeners import CannotListen, Listeners
+from gateway.config import Config
+from gateway.core.admission import Admission
+from gateway.core.batching import Batcher, BatchLimits
+from gateway.core.cost_profile import CostProfile
+from gateway.core.merging import HeadCache
+from gateway.engine.clock import LoopClock, pause
+from gateway.engine.manager import VersionManager
+from gateway.engine.replicas import Replica, ReplicaSet
+from gateway.engine.scheduler import VersionScheduler
+from gateway.engine.served import ServedVersion
+from gateway.engine.service import InferService
+from gateway.engine.tasks import TaskGroup
+from gateway.engine.warmup import warm
+from gateway.frontends.context import ContextFactory
+from gateway.frontends.server_info import ServerInfo
+from gateway.messages import ModelMetadata
+from gateway.telemetry.access_log import AccessLog
+from gateway.telemetry.log_writer import LogWriter
+from gateway.telemetry.loop_lag import LoopLagProbe
+from gateway.telemetry.metrics import GaugeSources, Metrics
+from gateway.telemetry.observers import combined
+from gateway.versions import ModelVersion
+
+_log = logging.getLogger("sluice")
+_MILLISECOND = 1_000_000
+Announce = Callable[[dict[str, Any]], None]
+
+
+class CannotStart(Exception):
+    """The gateway did not come up; the message says why and what to do."""
+
+
+class Gateway:
+    """Owns every part of the process. `start` once, then `stop` once."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        loop = asyncio.get_running_loop()
+        self.clock = LoopClock(loop)
+        self.tasks = TaskGroup()
+        telemetry = config.telemetry
+        self.metrics = Metrics(self.clock.now, telemetry.latency_buckets_us, telemetry.max_version_series)
+        self.lag = LoopLagProbe(self.clock, telemetry.loop_probe_ms * _MILLISECOND)
+        self._writer: LogWriter | None = None
+        self._access_log: AccessLog | None = None
+        if telemetry.access_log:
+            self._writer = LogWriter(telemetry.access_log, telemetry.access_log_bytes, telemetry.access_log_files)
+            self._access_log = AccessLog(
+                self._writer,
+                self.clock,
+                time.time_ns,
+                lines_per_second=telemetry.access_log_lines_per_second,
+                repeats_per_second=telemetry.access_log_repeats_per_second,
+            )
+        self.observer = combined(self.metrics, self._access_log)
+        limits = config.limits
+        self.service = InferService(
+            self.clock, self.observer, Admission(limits.max_requests_in_flight, limits.max_bytes_in_flight)
+        )
+        contexts = ContextFactory(
+            self.clock.now,
+            f"{os.getpid():x}-{time.time_ns() & 0xFFFFFF:x}-",
+            config.server.default_timeout_ms,
+            config.server.max_timeout_ms,
+            {name: config.default_timeout_ms_for(name) for name in config.models},
+        )
+        self.listeners = Listeners(config, self.service, contexts, ServerInfo("sluice", __version__), _report_bug)
+        self.backends = Backends(config, self.clock, self.tasks, _report_bug, self._backend_changed)
+        self.manager: VersionManager | None = None
+
+    async def start(self) -> None:
+        """Starts everything and returns when every model that can be served is.
+
+        Raises:
+            CannotStart: a port is taken, Triton is missing or does not come up.
+        """
+        try:
+            await self.listeners.start()
+            self.metrics.sources = GaugeSources(
+                in_flight=lambda: self.service.in_flight, queues=self._queues, connections=self.listeners.connections
+            )
+            if self._access_log is not None:
+                self._access_log.start()
+            self.lag.start()
+            await self.backends.start(self._replica_lost)
+        except (CannotListen, TritonSetupError, TritonStartError) as error:
+            raise CannotStart(str(error)) from None
+        replicas = ReplicaSet(self.backends.replicas)
+        self._replicas = replicas
+        self._heads = HeadCache()
+        self.manager = VersionManager(
+            self.backends.source,
+            replicas,
+            self.service,
+            self.clock,
+            self.observer,
+            self._serve,
+            lambda served, replica: warm(served, replica, self.clock),
+            self.config.registry.poll_interval_ms / 1000,
+        )
+        await self._connected(10.0)
+        self.manager.start()
+        await self.manager.settled()
+        # What exists now lives as long as the process: collections need not look at it again.
+        gc.collect()
+        gc.freeze()
+
+    async def stop(self, hurry: asyncio.Event) -> None:
+        """Stops in order; `hurry` ends the waiting."""
+        server = self.config.server
+        self.service.refuse_readiness()
+        await _wait(hurry, server.drain_delay_ms / 1000)
+        self.listeners.drain()
+        finished = self.tasks.spawn(self._finish(server.drain_grace_ms / 1000), "drain")
+        hurried = self.tasks.spawn(hurry.wait(), "hurry")
+        await asyncio.wait({finished, hurried}, return_when=asyncio.FIRST_COMPLETED)
+        hurried.cancel()
+        self.service.shut()
+        await self.listeners.close()
+        if self.manager is not None:
+            await self.manager.close()
+        await self.backends.close()
+        self.lag.stop()
+        if self._access_log is not None:
+            self._access_log.stop()
+        if self._writer is not None:
+            await asyncio.to_thread(self._writer.close)
+        await self.tasks.close()
+
+    def announcement(self) -> dict[str, Any]:
+        """Returns the addresses and paths that a person or a script needs."""
+        host = self.config.server.host
+        process = self.backends.process
+        facts: dict[str, Any] = {
+            "rest": f"{host}:{self.listeners.rest_port}",
+            "grpc": f"{host}:{self.listeners.grpc_port}",
+            "pid": os.getpid(),
+            "models": {name: list(self.service.ready_versions(name)) for name in sorted(self.service.table.routes)},
+            "failed": {str(v): why for v, why in self.manager.failures().items()} if self.manager else {},
+            "access_log": self.config.telemetry.access_log or None,
+        }
+        if process is not None:
+            facts |= {
+                "triton_grpc": f"{process.host}:{process.grpc_port}",
+                "triton_http": f"{process.host}:{process.http_port}",
+                "triton_log": str(process.log_path),
+                "triton_pid": process.server_pid,
+                "triton_repository": str(self.backends.repository),
+            }
+        return facts
+
+    async def _connected(self, seconds: float) -> None:
+        """Waits a moment for the first connections, so that the first look finds replicas to load on."""
+        for _ in range(int(seconds / 0.02)):
+            if any(replica.backend.available for replica in self.backends.replicas):
+                return
+            await pause(0.02)
+        _log.warning("no Triton can be reached yet; trying on")
+
+    async def _finish(self, seconds: float) -> None:
+        await self.listeners.wait_drained(seconds)
+
+    def _serve(self, version: ModelVersion, metadata: ModelMetadata) -> ServedVersion:
+        """Builds the queue of one version."""
+        batching = self.config.batching_for(version.model_name)
+        batchable = metadata.batchable and metadata.max_batch_size > 0
+        rows = metadata.max_batch_size if batchable else 1
+        if batching.max_batch_size:
+            rows = min(rows, batching.max_batch_size)
+        profile = CostProfile()
+        limits = BatchLimits(
+            max_rows=max(rows, metadata.max_batch_size, 1) if not batchable else rows,
+            batchable=batchable,
+            max_batch_bytes=batching.max_batch_bytes,
+            max_queue_rows=batching.max_queue_rows,
+            max_queue_bytes=batching.max_queue_bytes,
+            max_queue_delay=batching.max_queue_delay_ms * _MILLISECOND,
+            instances=max(1, metadata.instance_count),
+            default_priority=batching.default_priority,
+            priority_step=batching.priority_step_ms * _MILLISECOND,
+            min_gain_percent=batching.min_gain_percent,
+        )
+        slots = max(1, metadata.instance_count) * batching.slots_per_instance
+        scheduler = VersionScheduler(
+            version, Batcher(limits, profile), profile, self._replicas, slots, self.clock, self.observer, self._heads
+        )
+        return ServedVersion(version, metadata, scheduler)
+
+    def _backend_changed(self) -> None:
+        for served in self.service.all_versions():
+            served.scheduler.wake()
+        if self.manager is not None:
+            self.manager.trigger()
+
+    def _replica_lost(self, replica: Replica) -> None:
+        if self.manager is not None:
+            self.manager.replica_lost(replica)
+
+    def _queues(self) -> list[tuple[ModelVersion, int, int]]:
+        return [
+            (served.version, served.scheduler.batcher.queued_rows, served.scheduler.batcher.queued_bytes)
+            for served in self.service.all_versions()
+        ]
+
+
+async def run(config: Config, *, announce: Announce) -> None:
+    """Serves until SIGTERM or SIGINT; a second signal ends the drain.
+
+    Raises:
+        CannotStart: with what to do.
+    """
+    loop = asyncio.get_running_loop()
+    asked, hurry = asyncio.Event(), asyncio.Event()
+
+    def on_signal() -> None:
+        if asked.is_set():
+            hurry.set()
+        asked.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    gateway = Gateway(config)
+    starting = gateway.tasks.spawn(gateway.start(), "start")
+    waiting = gateway.tasks.spawn(asked.wait(), "signals")
+    try:
+        await asyncio.wait({starting, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            announce(gateway.announcement())
+            await asked.wait()
+        else:
+            starting.cancel()
+            with suppress(asyncio.CancelledError):
+                await starting
+    finally:
+        await gateway.stop(hurry)
+
+
+def _report_bug(error: BaseException) -> None:
+    _log.error("a bug: a callback raised", exc_info=error)
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+
+
+def as_json(facts: dict[str, Any]) -> str:
+    """Returns an announcement as one line."""
+    return json.dumps(facts)
