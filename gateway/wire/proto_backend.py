@@ -1,0 +1,187 @@
+"""The gateway as Triton's client: a BackendRequest becomes a gRPC body, a gRPC body becomes a BackendResponse.
+
+Requests: names, types, shapes, requested outputs and parameters are encoded once for each (model, head, shapes); the
+tensors of all members are joined once, straight into the body. Responses: the description of the outputs is looked up
+by its bytes, so equal descriptions are the identical tuple; raw outputs are views of the body.
+"""
+
+from __future__ import annotations
+
+from google.protobuf.message import DecodeError
+
+from gateway._generated.open_inference_pb2 import ModelInferResponse
+from gateway.errors import ErrorCode, GatewayError
+from gateway.messages import Nanos, RequestedOutput, RequestHead
+from gateway.ports import BackendRequest, BackendResponse
+from gateway.tensors import DATATYPES, Buffer, TensorSpec
+from gateway.wire.grpc_frames import frame_prefix, unframe
+from gateway.wire.interning import Generations
+from gateway.wire.proto_parameters import parameter_entry, write_parameters
+from gateway.wire.proto_responses import tensor_fields
+from gateway.wire.typed_contents import raw_contents
+from gateway.wire.wire_format import Unusual, delimited, scan, varint
+
+_RAW_INPUT = b"\x3a"
+_ID_TAG = 0x1A
+_RAW_OUTPUT_TAG = 0x32
+_OWN_PARAMETERS = frozenset({"timeout", "priority", "binary_data_output"})
+"""Request parameters that are the gateway's business; Triton gets its own (`scheduling_parameters`)."""
+_OWN_INPUT_PARAMETERS = frozenset({"binary_data_size"})
+
+
+def scheduling_parameters(timeout: Nanos | None = None, priority: int = 0) -> bytes:
+    """Returns the encoded request parameters `timeout` (whole microseconds, at least 1) and `priority` (0: left out).
+
+    Triton honours them only for models whose configuration allows it, so the caller decides whether to send them.
+    """
+    encoded = b""
+    if timeout is not None:
+        encoded = parameter_entry(0x22, "timeout", max(1, timeout // 1000))
+    if priority:
+        encoded += parameter_entry(0x22, "priority", priority)
+    return encoded
+
+
+class BackendRequestEncoder:
+    """Encodes executions for Triton; remembers (bounded) what does not change between them."""
+
+    __slots__ = ("_known", "_prefixes")
+
+    def __init__(self, entries: int = 4096) -> None:
+        self._prefixes: Generations[bytes] = Generations(entries)
+        self._known = self._prefixes
+
+    def encode(self, triton_name: str, triton_version: str, request: BackendRequest, parameters: bytes = b"") -> bytes:
+        """Returns a gRPC body: the five-byte prefix and the ModelInferRequest.
+
+        `triton_name` and `triton_version` (may be empty) are what Triton calls the model; `parameters` are encoded
+        request parameters to add (`scheduling_parameters`).
+        """
+        head = request.head
+        key = (triton_name, triton_version, head, request.shapes)
+        fields = self._known.young.get(key)
+        if fields is None:
+            fields = self._known.get(key)
+            if fields is None:
+                fields = _request_fields(triton_name, triton_version, head, request.shapes)
+                self._known.put(key, fields, len(fields))
+        pieces: list[Buffer] = [b"", fields, parameters]
+        length = len(fields) + len(parameters)
+        for chunks in request.chunks:
+            size = sum(map(len, chunks))
+            tag = _RAW_INPUT + varint(size)
+            pieces.append(tag)
+            pieces += chunks
+            length += len(tag) + size
+        pieces[0] = frame_prefix(length)
+        return b"".join(pieces)
+
+
+def _request_fields(name: str, version: str, head: RequestHead, shapes: tuple[tuple[int, ...], ...]) -> bytes:
+    pieces = [delimited(0x0A, name.encode())]
+    if version:
+        pieces.append(delimited(0x12, version.encode()))
+    pieces.append(write_parameters(0x22, {k: v for k, v in head.parameters.items() if k not in _OWN_PARAMETERS}))
+    for spec, shape in zip(head.inputs, shapes, strict=True):
+        own = head.input_parameters.get(spec.name)
+        fields = tensor_fields(spec.name, spec.datatype.value, shape)
+        if own:
+            fields += write_parameters(0x22, {k: v for k, v in own.items() if k not in _OWN_INPUT_PARAMETERS})
+        pieces.append(delimited(0x2A, fields))
+    pieces += [delimited(0x32, _requested(output)) for output in head.outputs]
+    return b"".join(pieces)
+
+
+def _requested(output: RequestedOutput) -> bytes:
+    fields = delimited(0x0A, output.name.encode())
+    if output.class_count:
+        fields += parameter_entry(0x12, "classification", output.class_count)
+    return fields
+
+
+class BackendResponseDecoder:
+    """Decodes Triton's answers; remembers (bounded) the descriptions of outputs."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self, entries: int = 4096) -> None:
+        self._known: Generations[tuple[TensorSpec, ...]] = Generations(entries)
+
+    def decode_framed(self, body: Buffer, encoding: bytes = b"") -> BackendResponse:
+        """Decodes a whole gRPC body.
+
+        Raises:
+            GatewayError: BACKEND_FAILED when it is not one frame with a well-formed ModelInferResponse.
+        """
+        if len(body) >= 5 and body[0] == 0 and int.from_bytes(body[1:5], "big") == len(body) - 5:
+            return self._scan(body, 5)
+        try:
+            message = unframe(body, encoding)
+        except GatewayError as error:
+            raise _failed(error.message) from None
+        return self._scan(message, 0)
+
+    def decode(self, message: Buffer) -> BackendResponse:
+        """Decodes one ModelInferResponse; raises GatewayError BACKEND_FAILED as above."""
+        return self._scan(message, 0)
+
+    def _scan(self, data: Buffer, start: int) -> BackendResponse:
+        try:
+            key, _, raws = scan(data, start, _ID_TAG, _RAW_OUTPUT_TAG)
+        except Unusual:
+            return _parse(bytes(data[start:]))
+        outputs = self._known.young.get(key)
+        if outputs is None:
+            outputs = self._known.get(key, len(key))
+            if outputs is None:
+                message = _parsed(key)
+                if any(tensor.HasField("contents") for tensor in message.outputs):
+                    return _parse(bytes(data[start:]))
+                outputs = _outputs(message)
+                self._known.put(key, outputs, len(key))
+        if len(raws) != len(outputs):
+            return _parse(bytes(data[start:]))
+        view = memoryview(data)
+        return BackendResponse(outputs, [view[start:stop] for start, stop in raws])
+
+
+def _parse(data: bytes) -> BackendResponse:
+    message = _parsed(data)
+    outputs = _outputs(message)
+    raws = message.raw_output_contents
+    if raws:
+        if len(raws) != len(outputs):
+            raise _failed(f"{len(outputs)} outputs are described, but data came for {len(raws)}")
+        return BackendResponse(outputs, list(raws))
+    try:
+        data_of = [
+            raw_contents(spec, tensor.contents, "output") for spec, tensor in zip(outputs, message.outputs, strict=True)
+        ]
+    except GatewayError as error:
+        raise _failed(error.message) from None
+    return BackendResponse(outputs, list[Buffer](data_of))
+
+
+def _parsed(data: bytes) -> ModelInferResponse:
+    try:
+        message: ModelInferResponse = ModelInferResponse.FromString(data)
+    except DecodeError:
+        raise _failed("the answer is not a valid ModelInferResponse message") from None
+    return message
+
+
+def _outputs(message: ModelInferResponse) -> tuple[TensorSpec, ...]:
+    specs: list[TensorSpec] = []
+    for tensor in message.outputs:
+        datatype = DATATYPES.get(tensor.datatype)
+        if datatype is None:
+            raise _failed(f"output '{tensor.name}' has an unknown datatype '{tensor.datatype}'")
+        specs.append(TensorSpec(tensor.name, datatype, tuple(tensor.shape)))
+    return tuple(specs)
+
+
+def _failed(message: str) -> GatewayError:
+    return GatewayError(ErrorCode.BACKEND_FAILED, f"the backend answered wrongly: {message}")
+
+
+__all__ = ["BackendRequestEncoder", "BackendResponseDecoder", "scheduling_parameters"]
