@@ -10,35 +10,65 @@ PROBE_AFTER: Nanos = 1_000_000_000
 
 
 class BackendLoad:
-    """The batches in flight and an estimate of when the backend is through with them."""
+    """The batches in flight, oldest first: rows, and since when each is executing (None: staged).
 
-    __slots__ = ("_busy_until", "_instances", "_profile", "_sent_at", "busy")
+    The engine only reports how many there are; batches are taken to end in the order they were sent. Each completion
+    corrects the estimate, so that errors do not add up.
+    """
+
+    __slots__ = ("_flight", "_instances", "_profile", "_sent_at")
 
     def __init__(self, instances: int, profile: CostProfile) -> None:
         self._instances = instances
         self._profile = profile
-        self._busy_until: Instant = 0
+        self._flight: list[tuple[int, Instant | None]] = []
         self._sent_at: Instant | None = None
-        self.busy = 0
+
+    @property
+    def busy(self) -> int:
+        """How many batches are in flight."""
+        return len(self._flight)
+
+    def sync(self, busy: int, now: Instant) -> None:
+        """Takes over how many batches are in flight; if fewer than before, the oldest ended just now."""
+        flight = self._flight
+        if len(flight) == busy:
+            return
+        if len(flight) > busy:
+            del flight[: len(flight) - busy]
+            for index, (rows, since) in enumerate(flight[: self._instances]):
+                if since is None:
+                    flight[index] = (rows, now)
+        while len(flight) < busy:
+            self._append(0, now)  # sent by someone else; of unknown size
 
     def sent(self, rows: int, now: Instant) -> None:
         """Adds a batch that is sent now."""
-        cost = (self._profile.mean(rows) or 0) // self._instances
-        self._busy_until = now + self.wait(now) + cost
-        self.busy += 1
+        self._append(rows, now)
         self._sent_at = now
+
+    def _append(self, rows: int, now: Instant) -> None:
+        self._flight.append((rows, now if len(self._flight) < self._instances else None))
 
     def wait(self, now: Instant) -> Nanos:
         """Returns how long a batch sent now is expected to be staged behind others; 0 where that is not known."""
-        if self.busy < self._instances or self._busy_until <= now:
+        if len(self._flight) < self._instances:
             return 0
-        return self._busy_until - now
+        mean = self._profile.mean
+        total = 0
+        for rows, since in self._flight:
+            cost = mean(rows) if rows else None
+            if cost is not None:
+                left = cost if since is None else since + cost - now
+                if left > 0:
+                    total += left
+        return total // self._instances
 
     @property
     def saturated(self) -> bool:
         """Whether a batch sent now makes the one after it wait."""
-        return self.busy + 1 >= self._instances
+        return len(self._flight) + 1 >= self._instances
 
     def may_probe(self, now: Instant) -> bool:
         """Whether nothing runs and nothing was sent for so long that the profile's refusals deserve a test."""
-        return not self.busy and (self._sent_at is None or now - self._sent_at >= PROBE_AFTER)
+        return not self._flight and (self._sent_at is None or now - self._sent_at >= PROBE_AFTER)

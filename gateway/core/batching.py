@@ -169,7 +169,7 @@ class Batcher:
     def poll(self, now: Instant, free_slots: int, busy_slots: int) -> PollResult:
         """Decides what leaves now; at most `free_slots` plans. `busy_slots` are those with a batch in them."""
         result = PollResult([], [], [], None)
-        self._load.busy = busy_slots
+        self._load.sync(busy_slots, now)
         due = self._due.entries
         if due and due[0][0] <= now:
             self._expire(now, result.expired)

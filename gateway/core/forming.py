@@ -49,7 +49,7 @@ class BatchFormer:
             return now
         deadline = min(head.deadline for head in map(Lane.head, group.lanes) if head is not None)
         cost = self._profile.high(group.rows) or 0
-        return min(group.since + limits.max_queue_delay, deadline - cost - self._load.wait(now))
+        return min(group.since + limits.max_queue_delay, deadline - cost)
 
     def form(
         self, group: Group, now: Instant, draining: bool, shed: list[QueueItem]
@@ -144,7 +144,7 @@ class BatchFormer:
     def _spoilers(self, group: Group, chosen: list[QueueItem], start: Instant, cap: int) -> int:
         """Returns how many of the first of `chosen` to shed because they would make the others late.
 
-        That is so if their deadlines allow only a batch less than half as large as most of what waits would, and
+        That is so if their deadlines allow only a batch less than 3/4 as large as most of what waits would, and
         whoever comes next could not be answered in time after such a small batch.
         """
         if not self._load.saturated:
@@ -156,14 +156,14 @@ class BatchFormer:
         rows = sum(item.rows for item in chosen)
         most = profile.rows_within(following.lane.typical_deadline() - start, cap)
         target = min(most, group.rows)
-        if rows * 2 >= target:
+        if rows * 4 >= target * 3:
             return 0
         small = profile.mean(rows) or 0
         rest = profile.high(min(most, group.rows - rows)) or 0
         if start + small + rest <= following.deadline:
             return 0
         for index, item in enumerate(chosen):
-            if index and profile.rows_within(item.deadline - start, cap) * 2 >= min(target, group.rows):
+            if index and profile.rows_within(item.deadline - start, cap) * 4 >= min(target, group.rows) * 3:
                 return index
         return len(chosen)
 
