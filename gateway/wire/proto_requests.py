@@ -12,16 +12,19 @@ Whatever bytes come in, the only exception is GatewayError.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from google.protobuf.message import DecodeError
 
-from gateway._generated.open_inference_pb2 import ModelInferRequest
-from gateway.errors import ErrorCode, GatewayError, invalid
+from gateway._generated.open_inference_pb2 import InferParameter, ModelInferRequest
+from gateway.errors import invalid
 from gateway.messages import InferRequest, Parameters, RequestedOutput, RequestHead
 from gateway.tensors import DATATYPES, Buffer, DataType, TensorSpec
 from gateway.wire.grpc_frames import unframe
 from gateway.wire.interning import Generations, HeadInterner
 from gateway.wire.layouts import LayoutTable
 from gateway.wire.proto_parameters import read_parameters
+from gateway.wire.shared_memory import refuse_shared_memory
 from gateway.wire.typed_contents import raw_contents
 from gateway.wire.wire_format import Slices, Unusual, scan
 
@@ -179,15 +182,7 @@ def _output(output: ModelInferRequest.InferRequestedOutputTensor) -> RequestedOu
     return RequestedOutput(output.name, classes)
 
 
-def _read(found: object, owner: str) -> Parameters:
-    values = read_parameters(found, owner)  # type: ignore[arg-type]
+def _read(found: Mapping[str, InferParameter], owner: str) -> Parameters:
+    values = read_parameters(found, owner)
     refuse_shared_memory(values, owner)
     return values
-
-
-def refuse_shared_memory(parameters: Parameters, owner: str) -> None:
-    """Raises GatewayError UNSUPPORTED when a tensor's parameters place its data in shared memory."""
-    if "shared_memory_region" in parameters:
-        raise GatewayError(
-            ErrorCode.UNSUPPORTED, f"{owner} refers to shared memory, which this server does not have: send its data"
-        )

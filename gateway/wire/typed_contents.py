@@ -13,6 +13,7 @@ from gateway._generated.open_inference_pb2 import InferTensorContents
 from gateway.errors import GatewayError, invalid
 from gateway.tensors import DataType, TensorSpec, element_count
 
+_SHOWN = 200
 _FIELDS: dict[DataType, tuple[str, str]] = {
     DataType.BOOL: ("bool_contents", ""),
     DataType.INT8: ("int_contents", "b"),
@@ -39,13 +40,13 @@ def raw_contents(spec: TensorSpec, contents: InferTensorContents, kind: str = "i
     known = _FIELDS.get(spec.datatype)
     if known is None:
         raise invalid(
-            f"{kind} '{spec.name}': {spec.datatype.value} has no typed contents; send its data in raw_input_contents"
+            f"{kind} '{spec.name[:_SHOWN]}': {spec.datatype.value} has no typed contents; send its data in raw_input_contents"
         )
     field, code = known
     for descriptor, _ in contents.ListFields():
         if descriptor.name != field:
             raise invalid(
-                f"{kind} '{spec.name}' has data in {descriptor.name}, but {spec.datatype.value} belongs in {field}"
+                f"{kind} '{spec.name[:_SHOWN]}' has data in {descriptor.name}, but {spec.datatype.value} belongs in {field}"
             )
     values = getattr(contents, field)
     count = len(values)
@@ -58,7 +59,7 @@ def raw_contents(spec: TensorSpec, contents: InferTensorContents, kind: str = "i
         try:
             return pack(f"<{count}{code}", *values)
         except StructError:
-            raise invalid(f"{kind} '{spec.name}' has elements that do not fit {spec.datatype.value}") from None
+            raise invalid(f"{kind} '{spec.name[:_SHOWN]}' has elements that do not fit {spec.datatype.value}") from None
     if spec.datatype is DataType.BYTES:
         return b"".join([part for value in values for part in (len(value).to_bytes(4, "little"), value)])
     width = spec.datatype.itemsize
@@ -68,4 +69,4 @@ def raw_contents(spec: TensorSpec, contents: InferTensorContents, kind: str = "i
 
 def _wrong_count(spec: TensorSpec, kind: str, count: int, expected: int) -> GatewayError:
     wanted = str(expected) if expected < 1 << 63 else "far more"
-    return invalid(f"{kind} '{spec.name}' has {count} elements, but its shape needs {wanted}")
+    return invalid(f"{kind} '{spec.name[:_SHOWN]}' has {count} elements, but its shape needs {wanted}")
