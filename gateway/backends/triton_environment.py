@@ -125,7 +125,7 @@ def find_environment(configured: str | os.PathLike[str] | None, work: Path) -> T
         python=python,
         python_version=version,
         server=server,
-        backends=_lay_out(root / "backends" / "python", stub, work / "backends"),
+        backends=_lay_out(root / "backends" / "python", stub, work.absolute() / "backends"),
         library_path=(libpython_folder(facts), purelib / "nvidia_pytriton.libs"),
     )
 

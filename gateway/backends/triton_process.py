@@ -174,7 +174,7 @@ class TritonProcess:
         environment, config = self._environment, self._config
         return [
             str(environment.server),
-            f"--model-repository={config.repository}",
+            f"--model-repository={config.repository.absolute()}",
             "--model-control-mode=explicit",
             # Configurations are complete; completing them would start every model one more time.
             "--disable-auto-complete-config",

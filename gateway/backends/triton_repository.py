@@ -214,8 +214,8 @@ class DiskPlacement:
     """
 
     def __init__(self, root: Path, lookup: Lookup, options_for: Callable[[str], RenderOptions]) -> None:
-        self.models = root / "models"
-        self._staging = root / "staging"
+        self.models = root.absolute() / "models"
+        self._staging = root.absolute() / "staging"
         self._lookup = lookup
         self._options_for = options_for
         self._serial = itertools.count()
