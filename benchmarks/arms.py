@@ -102,14 +102,14 @@ def post(address: str, path: str, body: bytes | None) -> bytes:
 
 def json_body() -> bytes:
     """One row as OIP JSON."""
-    tensor = {"name": "input", "shape": [1, 32], "datatype": "FP32", "data": ROW}
+    tensor = {"name": "X", "shape": [1, 32], "datatype": "FP32", "data": ROW}
     return json.dumps({"inputs": [tensor]}).encode()
 
 
 def binary_body() -> tuple[bytes, int]:
     """One row in the binary tensor extension, answer in binary too: body and length of its JSON header."""
-    tensor = {"name": "input", "shape": [1, 32], "datatype": "FP32", "parameters": {"binary_data_size": 128}}
-    outputs = [{"name": "output", "parameters": {"binary_data": True}}]
+    tensor = {"name": "X", "shape": [1, 32], "datatype": "FP32", "parameters": {"binary_data_size": 128}}
+    outputs = [{"name": "Y", "parameters": {"binary_data": True}}]
     header = json.dumps({"inputs": [tensor], "outputs": outputs}).encode()
     return header + struct.pack("<32f", *ROW), len(header)
 
@@ -119,7 +119,7 @@ def grpc_message(model: str) -> bytes:
     from gateway._generated import open_inference_pb2 as pb
 
     request = pb.ModelInferRequest(model_name=model)
-    tensor = request.inputs.add(name="input", datatype="FP32")
+    tensor = request.inputs.add(name="X", datatype="FP32")
     tensor.shape.extend([1, 32])
     request.raw_input_contents.append(struct.pack("<32f", *ROW))
     message = request.SerializeToString()

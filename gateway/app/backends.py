@@ -65,7 +65,7 @@ class Backends:
 
     async def _start_embedded(self, on_lost: Callable[[Replica], None]) -> None:
         triton = self._config.triton
-        work = Path(os.path.abspath(triton.work_folder))
+        work = await asyncio.to_thread(Path(triton.work_folder).absolute)
         environment = await asyncio.to_thread(find_environment, triton.environment or None, work)
         placement = DiskPlacement(work / "repository", self._look_up, lambda model: RenderOptions())
         await asyncio.to_thread(placement.prune, ())

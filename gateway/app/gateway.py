@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
 import logging
 import os
 import signal
@@ -19,9 +18,13 @@ from contextlib import suppress
 from typing import Any
 
 from gateway import __version__
+from gateway.admin.api import AdminApi
+from gateway.admin.engine_view import EngineView
 from gateway.app.backends import Backends, TritonSetupError, TritonStartError
-from gateway.app.listeners import CannotListen, Listeners
+from gateway.app.listeners import CannotListen, Listeners, busy
+from gateway.app.telemetry import Telemetry
 from gateway.config import Config
+from gateway.config_loading import admin_token
 from gateway.core.admission import Admission
 from gateway.core.batching import Batcher, BatchLimits
 from gateway.core.cost_profile import CostProfile
@@ -37,11 +40,7 @@ from gateway.engine.warmup import warm
 from gateway.frontends.context import ContextFactory
 from gateway.frontends.server_info import ServerInfo
 from gateway.messages import ModelMetadata
-from gateway.telemetry.access_log import AccessLog
-from gateway.telemetry.log_writer import LogWriter
-from gateway.telemetry.loop_lag import LoopLagProbe
-from gateway.telemetry.metrics import GaugeSources, Metrics
-from gateway.telemetry.observers import combined
+from gateway.telemetry.metrics import GaugeSources
 from gateway.versions import ModelVersion
 
 _log = logging.getLogger("sluice")
@@ -61,21 +60,8 @@ class Gateway:
         loop = asyncio.get_running_loop()
         self.clock = LoopClock(loop)
         self.tasks = TaskGroup()
-        telemetry = config.telemetry
-        self.metrics = Metrics(self.clock.now, telemetry.latency_buckets_us, telemetry.max_version_series)
-        self.lag = LoopLagProbe(self.clock, telemetry.loop_probe_ms * _MILLISECOND)
-        self._writer: LogWriter | None = None
-        self._access_log: AccessLog | None = None
-        if telemetry.access_log:
-            self._writer = LogWriter(telemetry.access_log, telemetry.access_log_bytes, telemetry.access_log_files)
-            self._access_log = AccessLog(
-                self._writer,
-                self.clock,
-                time.time_ns,
-                lines_per_second=telemetry.access_log_lines_per_second,
-                repeats_per_second=telemetry.access_log_repeats_per_second,
-            )
-        self.observer = combined(self.metrics, self._access_log)
+        self.telemetry = Telemetry(config.telemetry, self.clock)
+        self.observer = self.telemetry.observer
         limits = config.limits
         self.service = InferService(
             self.clock, self.observer, Admission(limits.max_requests_in_flight, limits.max_bytes_in_flight)
@@ -90,6 +76,8 @@ class Gateway:
         self.listeners = Listeners(config, self.service, contexts, ServerInfo("sluice", __version__), _report_bug)
         self.backends = Backends(config, self.clock, self.tasks, _report_bug, self._backend_changed)
         self.manager: VersionManager | None = None
+        self.admin_port = 0
+        self._admin: AdminApi | None = None
 
     async def start(self) -> None:
         """Starts everything and returns when every model that can be served is.
@@ -99,12 +87,10 @@ class Gateway:
         """
         try:
             await self.listeners.start()
-            self.metrics.sources = GaugeSources(
+            self.telemetry.metrics.sources = GaugeSources(
                 in_flight=lambda: self.service.in_flight, queues=self._queues, connections=self.listeners.connections
             )
-            if self._access_log is not None:
-                self._access_log.start()
-            self.lag.start()
+            self.telemetry.start()
             await self.backends.start(self._replica_lost)
         except (CannotListen, TritonSetupError, TritonStartError) as error:
             raise CannotStart(str(error)) from None
@@ -121,6 +107,7 @@ class Gateway:
             lambda served, replica: warm(served, replica, self.clock),
             self.config.registry.poll_interval_ms / 1000,
         )
+        await self._start_admin(EngineView(self.service, self.manager, replicas, self.telemetry.metrics))
         await self._connected(10.0)
         self.manager.start()
         await self.manager.settled()
@@ -143,11 +130,9 @@ class Gateway:
         if self.manager is not None:
             await self.manager.close()
         await self.backends.close()
-        self.lag.stop()
-        if self._access_log is not None:
-            self._access_log.stop()
-        if self._writer is not None:
-            await asyncio.to_thread(self._writer.close)
+        if self._admin is not None:
+            await self._admin.stop()
+        await self.telemetry.stop()
         await self.tasks.close()
 
     def announcement(self) -> dict[str, Any]:
@@ -157,6 +142,7 @@ class Gateway:
         facts: dict[str, Any] = {
             "rest": f"{host}:{self.listeners.rest_port}",
             "grpc": f"{host}:{self.listeners.grpc_port}",
+            "admin": f"{self.config.admin_host}:{self.admin_port}",
             "pid": os.getpid(),
             "models": {name: list(self.service.ready_versions(name)) for name in sorted(self.service.table.routes)},
             "failed": {str(v): why for v, why in self.manager.failures().items()} if self.manager else {},
@@ -171,6 +157,16 @@ class Gateway:
                 "triton_repository": str(self.backends.repository),
             }
         return facts
+
+    async def _start_admin(self, view: EngineView) -> None:
+        config, telemetry = self.config, self.telemetry
+        self._admin = AdminApi(view, telemetry.exposition, telemetry.rates, telemetry.lag, config, admin_token(config))
+        host, port = config.admin_host, config.server.admin_port
+        try:
+            self.admin_port = await self._admin.start(host, port)
+        except OSError as error:
+            self._admin = None
+            raise CannotStart(busy("the admin API", host, port, "server.admin_port", error)) from None
 
     async def _connected(self, seconds: float) -> None:
         """Waits a moment for the first connections, so that the first look finds replicas to load on."""
@@ -267,8 +263,3 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()
-
-
-def as_json(facts: dict[str, Any]) -> str:
-    """Returns an announcement as one line."""
-    return json.dumps(facts)

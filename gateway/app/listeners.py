@@ -65,14 +65,14 @@ class Listeners:
         try:
             self.rest_port = await self._rest.start(server.host, server.rest_port, tls=tls)
         except OSError as error:
-            raise CannotListen(_busy("REST", server.host, server.rest_port, "server.rest_port", error)) from None
+            raise CannotListen(busy("REST", server.host, server.rest_port, "server.rest_port", error)) from None
         try:
             if self._native is not None:
                 self.grpc_port = await self._native.start(server.host, server.grpc_port, tls=tls)
             elif self._reference is not None:
                 self.grpc_port = await self._reference.start(server.host, server.grpc_port)
         except OSError as error:
-            raise CannotListen(_busy("gRPC", server.host, server.grpc_port, "server.grpc_port", error)) from None
+            raise CannotListen(busy("gRPC", server.host, server.grpc_port, "server.grpc_port", error)) from None
 
     def connections(self) -> dict[str, int]:
         """Returns the open connections by listener."""
@@ -105,7 +105,8 @@ class Listeners:
             await self._reference.stop(0)
 
 
-def _busy(what: str, host: str, port: int, setting: str, error: OSError) -> str:
+def busy(what: str, host: str, port: int, setting: str, error: OSError) -> str:
+    """Returns the sentence for a port that cannot be had."""
     reason = error.strerror or str(error)
     where = f"{host}:{port} ({reason})"
     return f"cannot listen for {what} on {where}: free that port or set {setting} (0 takes any free one)"

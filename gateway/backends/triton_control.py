@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Protocol
 
-from gateway._generated import open_inference_pb2 as pb
 from gateway.backends.triton_channel import TritonChannel
 from gateway.backends.triton_names import TritonNames
 from gateway.errors import ErrorCode, GatewayError
 from gateway.messages import ModelMetadata, Nanos
 from gateway.versions import ModelVersion
-from gateway.wire.proto_metadata import model_metadata_from
+from gateway.wire import proto_control as codec
 
 _SECOND: Nanos = 1_000_000_000
 _ASK = 5 * _SECOND
@@ -54,13 +54,7 @@ class TritonControl:
         async with self._one_at_a_time:
             if self._placement is not None:
                 parameters = await self._placement.prepare(version)
-                request = pb.RepositoryModelLoadRequest(model_name=name)
-                for key, value in parameters.items():
-                    if isinstance(value, bytes):
-                        request.parameters[key].bytes_param = value
-                    else:
-                        request.parameters[key].string_param = value
-                await self._channel.unary(b"RepositoryModelLoad", request.SerializeToString(), _LOAD)
+                await self._channel.unary(b"RepositoryModelLoad", _load_request(name, parameters), _LOAD)
             for _ in range(_CONFIRMATIONS):
                 if await self.is_ready(version):
                     return
@@ -73,9 +67,8 @@ class TritonControl:
             return
         name, _ = self._names(version)
         async with self._one_at_a_time:
-            request = pb.RepositoryModelUnloadRequest(model_name=name)
             try:
-                await self._channel.unary(b"RepositoryModelUnload", request.SerializeToString(), _LOAD)
+                await self._channel.unary(b"RepositoryModelUnload", codec.encode_unload(name), _LOAD)
             except GatewayError as error:
                 if error.code is ErrorCode.BACKEND_UNREACHABLE:
                     raise
@@ -87,34 +80,33 @@ class TritonControl:
 
     async def is_ready(self, version: ModelVersion) -> bool:
         """Asks Triton; unreachable or unknown is not ready."""
-        name, number = self._names(version)
-        request = pb.ModelReadyRequest(name=name, version=number)
         try:
-            answer = await self._channel.unary(b"ModelReady", request.SerializeToString(), _ASK)
+            request = codec.encode_model_request(*self._names(version))
+            return codec.decode_flag(await self._channel.unary(b"ModelReady", request, _ASK))
         except GatewayError:
             return False
-        return bool(pb.ModelReadyResponse.FromString(bytes(answer)).ready)
 
     async def metadata(self, version: ModelVersion) -> ModelMetadata:
         """Returns the version's own metadata under its public name."""
-        name, number = self._names(version)
-        asked = pb.ModelMetadataRequest(name=name, version=number).SerializeToString()
-        described = pb.ModelMetadataResponse.FromString(bytes(await self._channel.unary(b"ModelMetadata", asked, _ASK)))
-        asked = pb.ModelConfigRequest(name=name, version=number).SerializeToString()
-        configured = pb.ModelConfigResponse.FromString(bytes(await self._channel.unary(b"ModelConfig", asked, _ASK)))
-        described.name = version.model_name
-        configured.config.name = version.model_name
-        del described.versions[:]
-        described.versions.append(str(version.number))
-        return model_metadata_from(described, configured.config)
+        request = codec.encode_model_request(*self._names(version))
+        metadata = await self._channel.unary(b"ModelMetadata", request, _ASK)
+        answer = await self._channel.unary(b"ModelConfig", request, _ASK)
+        config = codec.decode_model_config(answer)
+        found = codec.decode_model_metadata(metadata, answer)
+        config.name = version.model_name
+        return replace(
+            found,
+            name=version.model_name,
+            versions=(str(version.number),),
+            config=config.SerializeToString(deterministic=True),
+        )
 
     async def server_ready(self) -> bool:
         """Whether Triton itself answers and says so."""
         try:
-            answer = await self._channel.unary(b"ServerReady", b"", _ASK)
+            return codec.decode_flag(await self._channel.unary(b"ServerReady", b"", _ASK))
         except GatewayError:
             return False
-        return bool(pb.ServerReadyResponse.FromString(bytes(answer)).ready)
 
 
 class LoadedModels:
@@ -125,11 +117,17 @@ class LoadedModels:
 
     async def desired(self) -> dict[str, tuple[int, ...]]:
         """Returns the ready versions of every model, the highest first. Raises GatewayError when Triton is away."""
-        request = pb.RepositoryIndexRequest(ready=True).SerializeToString()
+        request = codec.encode_repository_index_request(ready=True)
         answer = await self._channel.unary(b"RepositoryIndex", request, _ASK)
         found: dict[str, list[int]] = {}
-        for model in pb.RepositoryIndexResponse.FromString(bytes(answer)).models:
+        for model in codec.decode_repository_index_response(answer):
             number = model.version or "1"
             if number.isdigit():
                 found.setdefault(model.name, []).append(int(number))
         return {name: tuple(sorted(numbers, reverse=True)) for name, numbers in found.items()}
+
+
+def _load_request(name: str, parameters: dict[str, str | bytes]) -> bytes:
+    files = {key.removeprefix("file:"): value for key, value in parameters.items() if isinstance(value, bytes)}
+    config = parameters.get("config")
+    return codec.encode_load(name, config if isinstance(config, str) else None, files)

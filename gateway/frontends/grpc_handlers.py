@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from gateway._generated.model_config_pb2 import ModelConfig
 from gateway.engine.service import InferService, PendingRequest
 from gateway.errors import ErrorCode, GatewayError
 from gateway.frontends.context import ContextFactory
 from gateway.frontends.server_info import ServerInfo
 from gateway.messages import InferRequest, InferResponse, Nanos
 from gateway.tensors import Buffer
-from gateway.wire import proto_messages as messages
+from gateway.wire import proto_control as codec
 from gateway.wire.proto_requests import RequestDecoder
 
 Headers = Mapping[bytes, bytes]
@@ -38,14 +39,13 @@ class GrpcHandlers:
     def __init__(self, service: InferService, contexts: ContextFactory, info: ServerInfo) -> None:
         self._service = service
         self._contexts = contexts
-        self._info = info
         self.decoder = RequestDecoder()
         inference, health = b"/inference.GRPCInferenceService/", b"/grpc.health.v1.Health/"
         self._methods: dict[bytes, Callable[[Buffer], bytes]] = {
-            inference + b"ServerLive": lambda message: messages.server_live_response(True),
-            inference + b"ServerReady": lambda message: messages.server_ready_response(service.server_ready()),
+            inference + b"ServerLive": lambda message: codec.encode_flag(True),
+            inference + b"ServerReady": lambda message: codec.encode_flag(service.server_ready()),
             inference + b"ModelReady": self._model_ready,
-            inference + b"ServerMetadata": lambda message: messages.server_metadata_response(
+            inference + b"ServerMetadata": lambda message: codec.encode_server_metadata(
                 info.name, info.version, info.extensions
             ),
             inference + b"ModelMetadata": self._model_metadata,
@@ -76,27 +76,26 @@ class GrpcHandlers:
         return self._service.submit(request, context, reply)
 
     def _model_ready(self, message: Buffer) -> bytes:
-        name, version = messages.parse_model_ready(message)
-        return messages.model_ready_response(self._service.model_ready(name, version or None))
+        return codec.encode_flag(self._service.model_ready(*codec.decode_model_request(message)))
 
     def _model_metadata(self, message: Buffer) -> bytes:
-        name, version = messages.parse_model_metadata(message)
-        metadata = self._service.metadata(name, version or None)
-        return messages.model_metadata_response(metadata)
+        return codec.metadata_response(self._service.metadata(*codec.decode_model_request(message)))
 
     def _model_config(self, message: Buffer) -> bytes:
-        name, version = messages.parse_model_config(message)
-        return messages.model_config_response(self._service.metadata(name, version or None))
+        metadata = self._service.metadata(*codec.decode_model_request(message))
+        return codec.encode_config_response(ModelConfig.FromString(metadata.config))
 
     def _repository_index(self, message: Buffer) -> bytes:
-        return messages.repository_index_response(self._service.index())
+        only_ready = codec.decode_repository_index(message)
+        rows = [codec.ModelIndex(*row) for row in self._service.index()]
+        return codec.encode_repository_index([row for row in rows if row.state == "READY" or not only_ready])
 
     def _health(self, message: Buffer) -> bytes:
         """The standard health service: "" is the server, a model's name is that model."""
-        name = messages.parse_health_check(message)
-        if name in ("", "inference.GRPCInferenceService"):
-            return messages.health_response(self._service.server_ready())
-        return messages.health_response(self._service.model_ready(name, None))
+        name = codec.decode_health_check(message)
+        if name in ("", codec.SERVICE, codec.HEALTH_SERVICE):
+            return codec.encode_health(self._service.server_ready())
+        return codec.encode_health(self._service.model_ready(name, None))
 
 
 def _shown(path: bytes) -> str:
