@@ -107,14 +107,13 @@ class AccessLog:
         if self._timer is None:
             self._arm()
 
-    def close(self) -> None:
-        """Writes what is left and ends the writer (waits for it, two seconds at most)."""
+    def stop(self) -> None:
+        """Hands over what is left; the writer is its owner's to close."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._flushes = _FLUSHES_PER_SECOND
         self.flush()
-        self._writer.close()
 
     def flush(self) -> None:
         """Hands the noted lines to the writer; once a second also what was left out."""
@@ -189,4 +188,4 @@ def _text(given: str) -> str:
 def _timestamp(wall: int) -> str:
     """Returns nanoseconds since the epoch as UTC text with microseconds."""
     moment = datetime.datetime.fromtimestamp(wall // _SECOND, datetime.UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{wall % _SECOND // 1000:06d}Z"
+    return f"{moment.isoformat()[:19]}.{wall % _SECOND // 1000:06d}Z"

@@ -30,15 +30,11 @@ class Kept:
 
     def __init__(self) -> None:
         self.lines: list[dict[str, object]] = []
-        self.closed = False
 
     def write(self, chunk: bytes) -> bool:
         assert chunk.endswith(b"\n")
         self.lines += [json.loads(line) for line in chunk.splitlines()]
         return True
-
-    def close(self) -> None:
-        self.closed = True
 
 
 class World:
@@ -138,13 +134,12 @@ def test_repeats_are_limited_by_model_and_code_and_summed_up() -> None:
     assert world.kept.lines[-1]["outcome"] == "overloaded"
 
 
-def test_closing_writes_what_is_left() -> None:
+def test_stopping_hands_over_what_is_left() -> None:
     world = World(lines_per_second=5)
     for _ in range(3):
         world.request()
-    world.log.close()
+    world.log.stop()
     assert [line.get("outcome", "suppressed") for line in world.kept.lines] == ["ok", "suppressed"]
-    assert world.kept.closed
     assert world.clock.timers == 0
 
 

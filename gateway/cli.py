@@ -1,0 +1,124 @@
+"""The command line: `sluice <command>`.
+
+Decides names, options and exit codes; the work is done by `gateway.commands`, imported only when it is asked for, so
+that `sluice --help` is quick. Exit codes: 0 all is well; 1 the answer is "no" (a check failed, nothing is running);
+2 the command line or the configuration is wrong; 3 the gateway cannot start; 130 interrupted before it did.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from gateway import __version__
+
+OK, NO, BAD_USAGE, CANNOT_START, INTERRUPTED = 0, 1, 2, 3, 130
+
+_EPILOG = "exit codes: 0 ok, 1 a check failed or nothing is running, 2 bad usage or configuration, 3 cannot start"
+_DEMO_COMMANDS = "classify a picture, embed sentences, score table rows with the demo models of the running gateway"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns the process's exit code."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    parser = _parser(given)
+    parsed = parser.parse_args(given)
+    try:
+        run = parsed.run if parsed.module is None else importlib.import_module(parsed.module).run
+        code: int = run(parsed)
+    except KeyboardInterrupt:
+        print("sluice: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone (`sluice … | head`); nothing is left to say, also not at exit.
+        sys.stderr.close()
+        return OK
+    return code
+
+
+def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sluice", description="An inference serving gateway in front of NVIDIA Triton.", epilog=_EPILOG
+    )
+    parser.add_argument("--version", action="version", version=f"sluice {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_serve(commands)
+    _add_doctor(commands)
+    _add_demo(commands, given)
+    _add_models(commands)
+    version = commands.add_parser("version", help="print the version")
+    version.set_defaults(module=None, run=_version)
+    return parser
+
+
+def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    serve = commands.add_parser(
+        "serve",
+        help="run the gateway",
+        description="Runs the gateway in the foreground until Ctrl-C or SIGTERM; a second one ends the drain.",
+        epilog=_EPILOG,
+    )
+    _add_config_options(serve)
+    serve.add_argument("--check", action="store_true", help="validate the configuration, print it, and do not start")
+    serve.add_argument("--demo", action="store_true", help="print a ready-to-paste request for each demo model")
+    serve.add_argument("--json", action="store_true", help="print JSON (the addresses, or with --check the result)")
+    serve.set_defaults(module="gateway.commands.serve")
+
+
+def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    doctor = commands.add_parser(
+        "doctor",
+        help="check the environment, ports, Triton and models",
+        description="Checks what the gateway needs and says what to do about what is missing. Exit code 1 if anything "
+        "failed.",
+    )
+    _add_config_options(doctor)
+    doctor.add_argument("--json", action="store_true", help="print JSON")
+    doctor.set_defaults(module="gateway.commands.doctor")
+
+
+def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser], given: Sequence[str]) -> None:
+    demo = commands.add_parser("demo", help=_DEMO_COMMANDS, description=_DEMO_COMMANDS)
+    demo.set_defaults(module=None)
+    if "demo" in given[:1]:
+        # The demo's own options are known to the demo; it is imported only for its own command line.
+        tasks = demo.add_subparsers(title="tasks", metavar="TASK", required=True)
+        importlib.import_module("gateway.demo").add_demo_parsers(tasks)
+
+
+def _add_models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    models = commands.add_parser("models", help="list the models of the running gateway, fetch artifacts")
+    actions = models.add_subparsers(title="actions", metavar="ACTION", required=True)
+    listing = actions.add_parser("list", help="list models, versions and their states (asks the running gateway)")
+    _add_config_options(listing)
+    listing.add_argument("--admin", metavar="HOST:PORT", help="the admin listener, if not the configured one")
+    listing.add_argument("--json", action="store_true", help="print what the admin API answers")
+    listing.set_defaults(module="gateway.commands.models_list")
+    fetch = actions.add_parser("fetch", help="fetch artifacts that the registry does not carry, checked by sha256")
+    _add_config_options(fetch)
+    fetch.set_defaults(module="gateway.commands.models_fetch")
+
+
+def _add_config_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config", metavar="FILE", help="the configuration (TOML); default: ./gateway.toml if there is one"
+    )
+    parser.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        dest="overrides",
+        help="override one setting, such as server.rest_port=9000; may be repeated",
+    )
+
+
+def _version(_: argparse.Namespace) -> int:
+    print(f"sluice {__version__}")
+    return OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())
