@@ -59,7 +59,7 @@ def demo_arguments(task: str, facts: dict[str, Any]) -> list[str]:
     if task == "classify":
         arguments.append(_picture())
     if facts.get("rest") and not str(facts["rest"]).endswith(":8000"):
-        arguments += ["--url", f"http://{facts['rest']}"]
+        arguments += ["--url", str(facts["rest"])]
     return arguments
 
 
