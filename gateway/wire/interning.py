@@ -82,7 +82,7 @@ class HeadInterner:
         key = (
             model_name,
             model_version,
-            tuple([(spec.name, spec.datatype.value, spec.shape) for spec in inputs]),
+            tuple([(spec.name, spec.datatype._value_, spec.shape) for spec in inputs]),
             tuple([(output.name, output.class_count) for output in outputs]),
             _key(parameters) if parameters else None,
             tuple([(name, _key(found)) for name, found in input_parameters.items()]) if input_parameters else None,

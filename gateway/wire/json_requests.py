@@ -1,7 +1,8 @@
 """REST inference bodies, JSON alone or JSON with binary tensors behind it, become InferRequests.
 
-A header in front of binary tensors is looked up by its bytes, so the usual binary request is not parsed at all. Binary
-tensors are views of the body. Whatever bytes come in, the only exception is GatewayError.
+A header in front of binary tensors is looked up by its bytes, so the usual binary request is not parsed at all; of the
+usual JSON request only the data is parsed (`json_templates`). Binary tensors are views of the body. Whatever bytes come
+in, the only exception is GatewayError.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from gateway.messages import InferRequest, RequestHead
 from gateway.tensors import Buffer
 from gateway.wire.interning import Generations, HeadInterner
 from gateway.wire.json_document import MISSING, Document, parse_json, read_document
+from gateway.wire.json_templates import TemplateTable
 from gateway.wire.json_tensors import raw_from_json
 from gateway.wire.reply_format import ReplyFormat
 
@@ -38,12 +40,13 @@ class _Header:
 class RestDecoder:
     """Decodes the inference bodies of one listener; remembers heads and headers (bounded)."""
 
-    __slots__ = ("_headers", "_interner")
+    __slots__ = ("_headers", "_interner", "_templates")
 
     def __init__(self, interner: HeadInterner | None = None) -> None:
         """`interner` may be shared with other codecs of the process."""
         self._interner = interner if interner is not None else HeadInterner()
         self._headers: Generations[_Header] = Generations()
+        self._templates = TemplateTable()
 
     def decode(
         self, body: Buffer, model_name: str, model_version: str | None, header_length: int | None = None
@@ -58,6 +61,9 @@ class RestDecoder:
         """
         if header_length is not None:
             return self._decode_binary(body, model_name, model_version, header_length)
+        known = self._templates.decode(body, model_name, model_version) if type(body) is bytes else None
+        if known is not None:
+            return known
         document = read_document(parse_json(body), model_name, model_version, self._interner)
         data: list[Buffer] = []
         for spec, value in zip(document.head.inputs, document.data, strict=True):
@@ -67,6 +73,8 @@ class RestDecoder:
                     "Inference-Header-Content-Length is missing"
                 )
             data.append(raw_from_json(spec, value))
+        if type(body) is bytes:
+            self._templates.learn(body, document)
         return InferRequest(document.head, document.id, data), document.reply
 
     def _decode_binary(

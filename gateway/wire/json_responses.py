@@ -9,7 +9,7 @@ import orjson
 
 from gateway.messages import InferResponse, ResponseHead
 from gateway.tensors import Buffer, byte_size
-from gateway.wire.json_tensors import json_from_raw
+from gateway.wire.json_tensors import json_writer
 from gateway.wire.reply_format import JSON_REPLY, ReplyFormat
 
 JSON_HEADERS = b"content-type: application/json\r\n"
@@ -20,14 +20,16 @@ _MOST_FORMS = 16
 class _Form:
     """The constant text of an answer: `before[i]` stands before the data (or size) of output i, `end` after the last.
 
-    `before[0]` is without the opening brace, so that an id can be put first. `binary[i]` says how output i is sent.
-    `fixed` is the whole JSON header with its HTTP headers where all outputs are binary and of fixed `sizes`.
+    `before[0]` is without the opening brace, so that an id can be put first. `binary[i]` says how output i is sent and
+    `writers[i]` turns it into JSON. `only` is the text before the data of an answer with one output, as JSON, without
+    id. `fixed` is the whole JSON header, with its HTTP headers, where all outputs are binary and of fixed `sizes`.
     """
 
-    __slots__ = ("before", "binary", "end", "fixed", "fixed_headers", "sizes")
+    __slots__ = ("before", "binary", "end", "fixed", "fixed_headers", "only", "sizes", "writers")
 
     def __init__(self, head: ResponseHead, reply: ReplyFormat) -> None:
         self.binary = [reply.is_binary(spec.name) for spec in head.outputs]
+        self.writers = [json_writer(spec) for spec in head.outputs]
         opening = b'"model_name":%b,"model_version":%b,' % (
             orjson.dumps(head.model_name),
             orjson.dumps(head.model_version),
@@ -45,6 +47,7 @@ class _Form:
             self.before.append(text + (b'"parameters":{"binary_data_size":' if binary else b'"data":'))
             opening = b"}}," if binary else b"},"
         self.end = opening.removesuffix(b",") + b"]}"
+        self.only = b"{" + self.before[0] if self.binary == [False] else b""
         sizes = [byte_size(spec) for spec in head.outputs]
         self.sizes = [size for size in sizes if size is not None]
         self.fixed = b""
@@ -64,7 +67,7 @@ def encode_json(response: InferResponse, reply: ReplyFormat = JSON_REPLY) -> tup
 
     Raises:
         GatewayError: INVALID_REQUEST when an output that is wanted as JSON has no JSON form, BACKEND_FAILED when its
-            data does not fit its type (`json_tensors.json_from_raw`).
+            data does not fit its type (`json_tensors.json_writer`).
     """
     head = response.head
     form = head.encoded.get(reply.key)
@@ -73,17 +76,21 @@ def encode_json(response: InferResponse, reply: ReplyFormat = JSON_REPLY) -> tup
         if len(head.encoded) < _MOST_FORMS:
             head.encoded[reply.key] = form
     data = response.data
-    if form.fixed and not response.id and [len(chunk) for chunk in data] == form.sizes:
+    if response.id:
+        pass
+    elif form.only and len(data) == 1:
+        return JSON_HEADERS, [b"".join((form.only, form.writers[0](data[0]), form.end))]
+    elif form.fixed and [len(chunk) for chunk in data] == form.sizes:
         return form.fixed_headers, [form.fixed, *data]
     pieces: list[bytes] = [b'{"id":%b,' % orjson.dumps(response.id) if response.id else b"{"]
     tail: list[Buffer] = []
-    for spec, before, binary, chunk in zip(head.outputs, form.before, form.binary, data, strict=True):
+    for before, binary, write, chunk in zip(form.before, form.binary, form.writers, data, strict=True):
         pieces.append(before)
         if binary:
             pieces.append(b"%d" % len(chunk))
             tail.append(chunk)
         else:
-            pieces.append(json_from_raw(spec, chunk))
+            pieces.append(write(chunk))
     pieces.append(form.end)
     text = b"".join(pieces)
     if not reply.only_json and any(form.binary):

@@ -139,27 +139,44 @@ def _number(value: int) -> str:
     return str(value) if value < 1 << 64 else "(huge)"
 
 
-def json_from_raw(spec: TensorSpec, raw: Buffer) -> bytes:
-    """Returns raw data as the text of a flat JSON array.
+def json_writer(spec: TensorSpec) -> Callable[[Buffer], bytes]:
+    """Returns what turns raw data of `spec` into the text of a flat JSON array.
 
-    Raises:
+    The returned function raises:
         GatewayError: INVALID_REQUEST where the data has no JSON form (FP16, BF16, BYTES that are not UTF-8): the caller
             should ask for the binary form; BACKEND_FAILED when the data does not fit the data type.
     """
     datatype = spec.datatype
     if datatype is DataType.BYTES:
-        return _json_strings(spec, raw)
+        return lambda raw: _json_strings(spec, raw)
     dtype = _NUMPY.get(datatype)
     if dtype is None:
-        raise invalid(f"output '{spec.name[:_SHOWN]}': {datatype.value} has no JSON form; ask for it in binary form")
+        return lambda raw: _no_json(spec)
+    if datatype in _FLOATS:
+        return lambda raw: _json_floats(spec, dtype, raw)
+    return lambda raw: orjson.dumps(_array(spec, dtype, raw), option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def json_from_raw(spec: TensorSpec, raw: Buffer) -> bytes:
+    """Returns raw data as the text of a flat JSON array; raises as `json_writer` says."""
+    return json_writer(spec)(raw)
+
+
+def _array(spec: TensorSpec, dtype: np.dtype[Any], raw: Buffer) -> np.ndarray[Any, Any]:
     try:
-        array = np.frombuffer(raw, dtype)
+        return np.frombuffer(raw, dtype)
     except ValueError:
         raise _broken(spec) from None
+
+
+def _json_floats(spec: TensorSpec, dtype: np.dtype[Any], raw: Buffer) -> bytes:
+    array = _array(spec, dtype, raw)
     text = orjson.dumps(array, option=orjson.OPT_SERIALIZE_NUMPY)
-    if b"n" in text and datatype in _FLOATS:
-        return _with_tokens(text, array.tolist())
-    return text
+    return _with_tokens(text, array.tolist()) if b"n" in text else text
+
+
+def _no_json(spec: TensorSpec) -> bytes:
+    raise invalid(f"output '{spec.name[:_SHOWN]}': {spec.datatype.value} has no JSON form; ask for it in binary form")
 
 
 def _with_tokens(text: bytes, values: list[float]) -> bytes:

@@ -37,29 +37,26 @@ def raw_contents(spec: TensorSpec, contents: InferTensorContents, kind: str = "i
     Raises:
         GatewayError: INVALID_REQUEST naming the tensor: elements in a foreign field, too few or too many, out of range.
     """
+    owner = f"{kind} '{spec.name[:_SHOWN]}'"
     known = _FIELDS.get(spec.datatype)
     if known is None:
-        raise invalid(
-            f"{kind} '{spec.name[:_SHOWN]}': {spec.datatype.value} has no typed contents; send its data in raw_input_contents"
-        )
+        raise invalid(f"{owner}: {spec.datatype.value} has no typed contents; send its data as raw contents")
     field, code = known
     for descriptor, _ in contents.ListFields():
         if descriptor.name != field:
-            raise invalid(
-                f"{kind} '{spec.name[:_SHOWN]}' has data in {descriptor.name}, but {spec.datatype.value} belongs in {field}"
-            )
+            raise invalid(f"{owner} has data in {descriptor.name}, but {spec.datatype.value} belongs in {field}")
     values = getattr(contents, field)
     count = len(values)
     expected = element_count(spec.shape)
     if count != expected:
-        raise _wrong_count(spec, kind, count, expected)
+        raise _wrong_count(owner, count, expected)
     if not count:
         return b""
     if code:
         try:
             return pack(f"<{count}{code}", *values)
         except StructError:
-            raise invalid(f"{kind} '{spec.name[:_SHOWN]}' has elements that do not fit {spec.datatype.value}") from None
+            raise invalid(f"{owner} has elements that do not fit {spec.datatype.value}") from None
     if spec.datatype is DataType.BYTES:
         return b"".join([part for value in values for part in (len(value).to_bytes(4, "little"), value)])
     width = spec.datatype.itemsize
@@ -67,6 +64,6 @@ def raw_contents(spec: TensorSpec, contents: InferTensorContents, kind: str = "i
     return packed[-count * width :]
 
 
-def _wrong_count(spec: TensorSpec, kind: str, count: int, expected: int) -> GatewayError:
+def _wrong_count(owner: str, count: int, expected: int) -> GatewayError:
     wanted = str(expected) if expected < 1 << 63 else "far more"
-    return invalid(f"{kind} '{spec.name[:_SHOWN]}' has {count} elements, but its shape needs {wanted}")
+    return invalid(f"{owner} has {count} elements, but its shape needs {wanted}")
