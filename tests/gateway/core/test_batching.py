@@ -281,6 +281,16 @@ def test_an_idle_backend_is_probed_after_a_while() -> None:
     assert queue.offer(4, now=later + 1, due=later + SECOND) is RejectionKind.CANNOT_FINISH
 
 
+def test_the_door_reckons_with_what_is_ahead_and_only_with_that() -> None:
+    queue = Queue(known({8: 8 * MS}))
+    queue.offer(0)
+    queue.poll(0)  # something was sent just now: no probing; a row costs one millisecond from here on
+    refused = [queue.offer(key, now=1, due=25 * MS) for key in range(1, 41)]
+    assert refused == [None] * 25 + [RejectionKind.CANNOT_FINISH] * 15
+    assert queue.offer(41, now=1, due=24 * MS) is None, "it overtakes what waits"
+    assert queue.offer(42, now=1, due=26 * MS) is RejectionKind.CANNOT_FINISH
+
+
 @pytest.mark.parametrize(
     "wrong",
     [{"max_rows": 0}, {"max_queue_rows": 0}, {"max_queue_delay": -1}, {"default_priority": 0}, {"instances": 0}],
