@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 
+from gateway._generated.model_config_pb2 import ModelConfig
 from gateway.engine.service import InferService
 from gateway.errors import ErrorCode, GatewayError, invalid
 from gateway.frontends.context import ContextFactory
@@ -13,8 +14,17 @@ from gateway.frontends.server_info import ServerInfo
 from gateway.messages import InferResponse
 from gateway.tensors import Buffer
 from gateway.transport.http1 import HttpExchange, HttpRequest
-from gateway.wire import json_messages
-from gateway.wire.rest_codec import ReplyFormat, RestDecoder, encode_rest
+from gateway.wire.json_control import (
+    decode_repository_index_json,
+    metadata_json,
+    repository_index_json,
+    server_metadata_json,
+)
+from gateway.wire.json_requests import RestDecoder
+from gateway.wire.json_responses import encode_json
+from gateway.wire.model_config import config_json
+from gateway.wire.proto_control import ModelIndex
+from gateway.wire.reply_format import ReplyFormat
 from gateway.wire.status import http_error_body, http_status, retry_after_seconds
 
 _JSON = b"content-type: application/json\r\n"
@@ -34,13 +44,13 @@ class RestReply:
 
     def succeed(self, response: InferResponse) -> None:
         try:
-            headers, chunks = encode_rest(response, self._format)
+            headers, pieces = encode_json(response, self._format)
         except GatewayError as error:
             self.fail(error)
             return
         if self._encoding is not None:
-            headers, chunks = compress(headers, chunks, self._encoding)
-        self._exchange.respond(200, headers, chunks)
+            headers, pieces = compress(headers, pieces, self._encoding)
+        self._exchange.respond(200, headers, pieces)
 
     def fail(self, error: GatewayError) -> None:
         respond_error(self._exchange, error, self._request_id)
@@ -63,7 +73,6 @@ class RestFrontend:
             Endpoint.MODEL_READY: self._model_ready,
             Endpoint.MODEL_METADATA: self._model_metadata,
             Endpoint.MODEL_CONFIG: self._model_config,
-            Endpoint.REPOSITORY_INDEX: self._repository_index,
         }
 
     def __call__(self, request: HttpRequest, exchange: HttpExchange) -> None:
@@ -76,11 +85,13 @@ class RestFrontend:
                 self._infer(request, exchange, target)
             elif target.endpoint is Endpoint.UNSUPPORTED:
                 raise GatewayError(ErrorCode.UNSUPPORTED, f"{_shown(request.path)} is not supported")
-            elif request.method.decode("latin-1") != target.endpoint.method and request.method != b"HEAD":
+            elif target.endpoint is Endpoint.REPOSITORY_INDEX and request.method == b"POST":
+                self._repository_index(request.body, exchange)
+            elif target.endpoint in self._queries and request.method in (b"GET", b"HEAD"):
+                self._queries[target.endpoint](target, exchange)
+            else:
                 body = http_error_body(invalid(f"use {target.endpoint.method} for {_shown(request.path)}"))
                 exchange.respond(405, _JSON + b"allow: %s\r\n" % target.endpoint.method.encode(), (body,))
-            else:
-                self._queries[target.endpoint](target, exchange)
         except GatewayError as error:
             respond_error(exchange, error, None)
 
@@ -91,7 +102,7 @@ class RestFrontend:
         if coding is not None and coding != b"identity":
             body = inflate(body, coding, self._max_body)
         announced = headers.get(b"inference-header-content-length")
-        decoded, form = self._decoder.decode(body, _length(announced), target.model, target.version)
+        decoded, form = self._decoder.decode(body, target.model, target.version, _length(announced))
         protocol = "rest_json" if announced is None else "rest_binary"
         context = self._contexts.make(decoded.head.parameters, headers, protocol, None, target.model)
         accepted = headers.get(b"accept-encoding")
@@ -107,7 +118,7 @@ class RestFrontend:
             respond_error(exchange, GatewayError(ErrorCode.MODEL_NOT_READY, "the server is not ready"), None)
 
     def _server_metadata(self, target: Target, exchange: HttpExchange) -> None:
-        body = json_messages.server_metadata(self._info.name, self._info.version, self._info.extensions)
+        body = server_metadata_json(self._info.name, self._info.version, self._info.extensions)
         exchange.respond(200, _JSON, (body,))
 
     def _model_ready(self, target: Target, exchange: HttpExchange) -> None:
@@ -119,14 +130,17 @@ class RestFrontend:
 
     def _model_metadata(self, target: Target, exchange: HttpExchange) -> None:
         metadata = self._service.metadata(target.model, target.version)
-        exchange.respond(200, _JSON, (json_messages.model_metadata(metadata),))
+        exchange.respond(200, _JSON, (metadata_json(metadata),))
 
     def _model_config(self, target: Target, exchange: HttpExchange) -> None:
         metadata = self._service.metadata(target.model, target.version)
-        exchange.respond(200, _JSON, (json_messages.model_config(metadata),))
+        exchange.respond(200, _JSON, (config_json(ModelConfig.FromString(metadata.config)),))
 
-    def _repository_index(self, target: Target, exchange: HttpExchange) -> None:
-        exchange.respond(200, _JSON, (json_messages.repository_index(self._service.index()),))
+    def _repository_index(self, body: Buffer, exchange: HttpExchange) -> None:
+        only_ready = decode_repository_index_json(body)
+        rows = [ModelIndex(*row) for row in self._service.index()]
+        rows = [row for row in rows if row.state == "READY" or not only_ready]
+        exchange.respond(200, _JSON, (repository_index_json(rows),))
 
 
 def respond_error(exchange: HttpExchange, error: GatewayError, request_id: str | None) -> None:
@@ -160,14 +174,14 @@ def inflate(body: Buffer, coding: bytes, most: int) -> bytes:
     return plain
 
 
-def compress(headers: bytes, chunks: Sequence[Buffer], encoding: str) -> tuple[bytes, Sequence[Buffer]]:
+def compress(headers: bytes, chunks: Sequence[Buffer], encoding: str) -> tuple[bytes, list[Buffer]]:
     """Returns the answer compressed where that pays."""
     body = b"".join(chunks)
     if len(body) < _COMPRESS_FROM:
-        return headers, (body,)
+        return headers, [body]
     deflater = zlib.compressobj(1, zlib.DEFLATED, 31 if encoding == "gzip" else 15)
     packed = deflater.compress(body) + deflater.flush()
-    return headers + b"content-encoding: %s\r\n" % encoding.encode(), (packed,)
+    return headers + b"content-encoding: %s\r\n" % encoding.encode(), [packed]
 
 
 def _choose_encoding(accepted: bytes) -> str | None:
