@@ -3,7 +3,7 @@
 Runs in Triton's environment (numpy 1.26) and imports nothing of the gateway. Parameters from the model's
 configuration: `engine` ("onnxruntime" or "openvino"), `model_file` (in the version's folder), `intra_op_threads`
 (0 = the engine decides), `providers` (ONNX Runtime's, comma separated), `inference_precision` (OpenVINO's
-hint, f32 unless named).
+hint, f32 unless named), `graph_name.<output>` (what the graph calls that output, where its own name is no name to show).
 
 All requests of one `execute` call become one run along axis 0 where their shapes allow it. If such a run fails, each
 request runs alone, so that one bad request fails alone.
@@ -81,7 +81,8 @@ class TritonPythonModel:
         self._dtypes = [pb_utils.triton_string_to_numpy(entry["data_type"]) for entry in config["output"]]
         path = os.path.join(args["model_repository"], args["model_version"], parameters["model_file"])
         engine = ENGINES[parameters["engine"]]
-        self._engine = engine(path, int(parameters.get("intra_op_threads", "0")), self._outputs, parameters)
+        graph_names = [parameters.get(f"graph_name.{name}", name) for name in self._outputs]
+        self._engine = engine(path, int(parameters.get("intra_op_threads", "0")), graph_names, parameters)
 
     def execute(self, requests):
         # The common case first and without detours: one request, one run.
