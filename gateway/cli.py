@@ -85,7 +85,7 @@ def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser], giv
     if "demo" in given[:1]:
         # The demo's own options are known to the demo; it is imported only for its own command line.
         tasks = demo.add_subparsers(title="tasks", metavar="TASK", required=True)
-        importlib.import_module("gateway.demo.parsers").add_demo_parsers(tasks)
+        importlib.import_module("gateway.demo.commands").add_demo_parsers(tasks)
 
 
 def _add_models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import sys
@@ -16,11 +17,7 @@ _PLACES = (
     ("triton_log", "Triton's log", ""),
     ("access_log", "access log", ""),
 )
-_DEMOS = {
-    "efficientnet_lite0": ("classify", ()),
-    "minilm": ("embed", ("A cat sits on the mat.", "A kitten rests on a rug.", "Shares fell sharply today.")),
-    "wide_deep": ("score", ()),
-}
+_DEMO_MODELS = ("efficientnet_lite0", "minilm", "wide_deep")
 
 
 def announcement(facts: dict[str, Any], *, demo: bool) -> str:
@@ -31,8 +28,8 @@ def announcement(facts: dict[str, Any], *, demo: bool) -> str:
     served = ", ".join(f"{name} ({_versions(numbers)})" for name, numbers in models.items())
     lines.append(f"  {'models':<21} {served or 'none'}")
     lines += [f"  {'not served':<21} {version}: {reason}" for version, reason in facts.get("failed", {}).items()]
-    if demo:
-        lines += ["", "Try, in another terminal:", *(f"  {line}" for line in _requests(facts, models))]
+    if demo and any(name in models for name in _DEMO_MODELS):
+        lines += ["", "Try, in another terminal:", "", *_requests(facts)]
     lines += ["", "Ctrl-C stops it."]
     return "\n".join(lines)
 
@@ -41,34 +38,19 @@ def _versions(numbers: list[Any]) -> str:
     return ("version " if len(numbers) == 1 else "versions ") + ", ".join(map(str, numbers)) if numbers else "not ready"
 
 
-def _requests(facts: dict[str, Any], models: dict[str, Any]) -> list[str]:
+def _requests(facts: dict[str, Any]) -> list[str]:
+    # Imported late: only the demo needs it.
+    from gateway.demo.requests import paste_lines
+
+    lines = paste_lines(str(facts["rest"]), str(facts["grpc"])).splitlines()
     command = program()
-    lines = []
-    for name, (task, arguments) in _DEMOS.items():
-        if name in models:
-            lines.append(shlex.join([command, "demo", task, *arguments, *demo_arguments(task, facts)]))
-    rest = facts.get("rest")
-    if rest:
-        lines += [f"curl -s http://{rest}/v2/models/{name}" for name in models]
-    return lines
-
-
-def demo_arguments(task: str, facts: dict[str, Any]) -> list[str]:
-    """Returns what a demo command needs to find this gateway and its input."""
-    arguments = []
-    if task == "classify":
-        arguments.append(_picture())
-    if facts.get("rest") and not str(facts["rest"]).endswith(":8000"):
-        arguments += ["--url", str(facts["rest"])]
-    return arguments
-
-
-def _picture() -> str:
-    from importlib.resources import files
-
-    return str(files("gateway.demo").joinpath("data", "chelsea.png"))
+    return [command + line.removeprefix("sluice") if line.startswith("sluice ") else line for line in lines]
 
 
 def program() -> str:
     """Returns how to call this program from a shell: its name if the shell would find it, else its path."""
-    return "sluice" if shutil.which("sluice") == sys.argv[0] else sys.argv[0]
+    found = shutil.which("sluice")
+    called = os.path.abspath(sys.argv[0])
+    if found is not None and os.path.realpath(found) == os.path.realpath(called):
+        return "sluice"
+    return shlex.quote(min(called, os.path.relpath(called), key=len))

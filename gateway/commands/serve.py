@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import sys
 from typing import Any
@@ -51,6 +52,10 @@ def _serve(parsed: argparse.Namespace, config: Config) -> int:
     from gateway.telemetry.logs import set_up
 
     set_up(config.telemetry.log_level, config.telemetry.log_format)
+    # Why the gateway cannot start is said below in one line; the stack of the task that found out adds nothing.
+    logging.getLogger("sluice.tasks").addFilter(
+        lambda record: not (record.exc_info and isinstance(record.exc_info[1], CannotStart))
+    )
 
     def announce(facts: dict[str, Any]) -> None:
         text = json.dumps(facts) if parsed.json else announcement(facts, demo=parsed.demo)
