@@ -263,8 +263,14 @@ class Http2Client(Http2Session):
                 self._give_up(stream, "connection takes no more requests", processed=False)
 
     def _flushed(self, transport: asyncio.Transport) -> None:
-        if not self._usable and not self._streams:
+        session = self._session
+        if not (self._usable or self._streams) or not (session.want_read or session.want_write):
+            self._usable = False
             transport.close()
+
+    def _fail(self) -> None:
+        self._usable = False
+        super()._fail()
 
     def _leave(self) -> None:
         """No more requests: what is under way may finish, what waits must go elsewhere."""

@@ -264,7 +264,7 @@ class Http2Connection(Http2Session):
                     session.reset_stream(stream_id, NO_ERROR)
             self._cut_short.clear()
             transport.write(session.data_to_send())
-        if self._closing or (self._drain_tick is not None and not (session.want_read or session.want_write)):
+        if self._closing or not (session.want_read or session.want_write):
             self._closing = True
             transport.close()
 
