@@ -33,8 +33,13 @@ class GatewayError(Exception):
     """A failure that a caller may see.
 
     `code` is the kind, `message` the sentence shown to the caller, `retry_after_ms` a hint for OVERLOADED and
-    RATE_LIMITED (None where no estimate exists).
+    RATE_LIMITED (None where no estimate exists). Two facts for the engine, set by backends: `unprocessed` says that
+    the backend surely did not execute the request, so that it may be sent again; `needs_reload` that its copy of the
+    version will not answer before it is loaded again.
     """
+
+    unprocessed = False
+    needs_reload = False
 
     def __init__(self, code: ErrorCode, message: str, *, retry_after_ms: int | None = None) -> None:
         super().__init__(message)

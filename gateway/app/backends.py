@@ -68,7 +68,6 @@ class Backends:
         work = await asyncio.to_thread(Path(triton.work_folder).absolute)
         environment = await asyncio.to_thread(find_environment, triton.environment or None, work)
         placement = DiskPlacement(work / "repository", self._look_up, lambda model: RenderOptions())
-        await asyncio.to_thread(placement.prune, ())
         self.repository = placement.models
         self.process = TritonProcess(
             environment,
@@ -88,6 +87,8 @@ class Backends:
             on_exit=lambda reason: on_lost(self.replicas[0]),
         )
         await self.process.start()
+        # Only now: until it has started, the folder may belong to another gateway that is still running.
+        await asyncio.to_thread(placement.prune, ())
         channel = self._channel(f"{self.process.host}:{self.process.grpc_port}")
         control = TritonControl(channel, versioned, placement, pause)
         self.replicas.append(Replica("embedded", TritonBackend(channel, versioned), control))

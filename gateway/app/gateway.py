@@ -30,6 +30,7 @@ from gateway.core.batching import Batcher, BatchLimits
 from gateway.core.cost_profile import CostProfile
 from gateway.core.merging import HeadCache
 from gateway.engine.clock import LoopClock, pause
+from gateway.engine.flights import Flights
 from gateway.engine.manager import VersionManager
 from gateway.engine.replicas import Replica, ReplicaSet
 from gateway.engine.scheduler import VersionScheduler
@@ -187,6 +188,7 @@ class Gateway:
         if batching.max_batch_size:
             rows = min(rows, batching.max_batch_size)
         profile = CostProfile()
+        instances = max(1, metadata.instance_count)
         limits = BatchLimits(
             max_rows=max(rows, metadata.max_batch_size, 1) if not batchable else rows,
             batchable=batchable,
@@ -194,14 +196,14 @@ class Gateway:
             max_queue_rows=batching.max_queue_rows,
             max_queue_bytes=batching.max_queue_bytes,
             max_queue_delay=batching.max_queue_delay_ms * _MILLISECOND,
-            instances=max(1, metadata.instance_count),
+            instances=instances * len(self._replicas.replicas),
             default_priority=batching.default_priority,
             priority_step=batching.priority_step_ms * _MILLISECOND,
             min_gain_percent=batching.min_gain_percent,
         )
-        slots = max(1, metadata.instance_count) * batching.slots_per_instance
+        flights = Flights(version, self._replicas, instances, batching.slots_per_instance)
         scheduler = VersionScheduler(
-            version, Batcher(limits, profile), profile, self._replicas, slots, self.clock, self.observer, self._heads
+            version, Batcher(limits, profile), profile, flights, self.clock, self.observer, self._heads, self._died
         )
         return ServedVersion(version, metadata, scheduler)
 
@@ -214,6 +216,10 @@ class Gateway:
     def _replica_lost(self, replica: Replica) -> None:
         if self.manager is not None:
             self.manager.replica_lost(replica)
+
+    def _died(self, version: ModelVersion, replica: Replica) -> None:
+        if self.manager is not None:
+            self.manager.version_died(version, replica)
 
     def _queues(self) -> list[tuple[ModelVersion, int, int]]:
         return [

@@ -23,19 +23,31 @@ _STACK = re.compile(r"\n\s*\n?At:\n.*", re.DOTALL)
 _PATH = re.compile(r"(?<![\w.])/(?:[\w.+-]+/)+[\w.+-]*")
 _ADDRESS = re.compile(r"\b(?:\d{1,3}\.){3}\d{1,3}(?::\d+)?\b")
 _VERSIONED = re.compile(r"\b([A-Za-z0-9_.-]+?)\.v(\d+)(?:_\d+_\d+)?\b")
+_DEAD = re.compile(r"[Ss]tub process .*is not healthy")
 _LONGEST = 400
 
 
 class BackendUnreachable(GatewayError):
-    """The call got no answer; `unprocessed` is True when the backend surely did not execute it, so it may be retried."""
+    """The call got no answer; `unprocessed` says that the backend surely did not execute it: it may be retried."""
 
     def __init__(self, message: str, *, unprocessed: bool) -> None:
         super().__init__(ErrorCode.BACKEND_UNREACHABLE, message)
         self.unprocessed = unprocessed
 
 
+class ModelDied(GatewayError):
+    """The process that executes the version is gone; Triton does not start it again by itself, a load does."""
+
+    needs_reload = True
+
+    def __init__(self) -> None:
+        super().__init__(ErrorCode.BACKEND_FAILED, "the model's process died while it had this request")
+
+
 def from_grpc_status(status: int, message: str) -> GatewayError:
     """Returns the error for a non-zero gRPC `status` that Triton itself answered."""
+    if _DEAD.search(message):
+        return ModelDied()
     code = _CODES.get(status, ErrorCode.BACKEND_FAILED)
     return GatewayError(code, f"backend: {clean(message) or f'status {status} without a message'}")
 

@@ -84,6 +84,13 @@ class VersionManager:
         self._publish()
         self.trigger()
 
+    def version_died(self, version: ModelVersion, replica: Replica) -> None:
+        """The replica's copy of a version no longer answers: nothing more is sent there until it is loaded again."""
+        if version in replica.ready_versions:
+            _log.error("%s died on %s; loading it again", version, replica.name)
+            replica.ready_versions.discard(version)
+            self.trigger()
+
     def failures(self) -> dict[ModelVersion, str]:
         """Returns why versions that should be served are not."""
         return {version: reason for version, (_, _, reason) in self._failures.items()}

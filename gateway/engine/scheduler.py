@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Callable
 
 from gateway.core.batching import Batcher
 from gateway.core.cost_profile import CostProfile
@@ -18,8 +19,9 @@ from gateway.core.plans import BatchPlan, QueueItem
 from gateway.core.retrying import RetryBudget
 from gateway.core.signature import CheckedHead
 from gateway.engine.batch import Batch, PendingRequest
+from gateway.engine.flights import Flights
 from gateway.engine.refusals import expired, internal, overloaded, refusal, unreachable
-from gateway.engine.replicas import ReplicaSet
+from gateway.engine.replicas import Replica
 from gateway.errors import ErrorCode, GatewayError
 from gateway.messages import InferRequest, InferResponse, Instant, RequestContext
 from gateway.ports import BackendRequest, BackendResponse, Cancellable, Clock, Observer, Reply
@@ -38,21 +40,21 @@ class VersionScheduler:
         version: ModelVersion,
         batcher: Batcher,
         profile: CostProfile,
-        replicas: ReplicaSet,
-        slots: int,
+        flights: Flights,
         clock: Clock,
         observer: Observer,
         heads: HeadCache,
+        on_dead: Callable[[ModelVersion, Replica], None],
     ) -> None:
-        """`slots` is how many batches may be in flight per replica (instances times slots per instance)."""
+        """`on_dead` hears that a replica's copy of the version no longer answers and must be loaded again."""
         self.version = version
         self.batcher = batcher
         self.profile = profile
         self.pending: dict[int, PendingRequest] = {}
         self.pending_bytes = 0
-        self.in_flight: set[Batch] = set()
-        self._replicas = replicas
-        self._slots = slots
+        self.in_flight = flights.batches
+        self._flights = flights
+        self._on_dead = on_dead
         self._clock = clock
         self._observer = observer
         self._heads = heads
@@ -77,9 +79,7 @@ class VersionScheduler:
         """
         key = self._next_key = self._next_key + 1
         now = self._clock.now()
-        # A request that may share with none (it belongs to a sequence, say) is alone in its signature.
-        signature = checked.signature if checked.signature is not None else key
-        item = QueueItem(key, checked.rows, nbytes, signature, now, context.deadline, context.priority)
+        item = QueueItem(key, checked.rows, nbytes, checked.signature, now, context.deadline, context.priority)
         rejection = self.batcher.offer(item, now)
         if rejection is not None:
             raise refusal(self.version.model_name, rejection)
@@ -116,14 +116,15 @@ class VersionScheduler:
 
     def fail_all(self, error: GatewayError) -> None:
         """Answers everything queued and in flight with `error` (the backend is gone for good)."""
+        now = self._clock.now()
         for batch in list(self.in_flight):
-            self._finish_batch(batch)
+            self._flights.end(batch, now)
             if batch.call is not None:
                 batch.call.cancel()
         self._reruns.clear()
         for pending in list(self.pending.values()):
             self.batcher.withdraw(pending.key)
-            self._fail(pending, error, self._clock.now())
+            self._fail(pending, error, now)
 
     # ------------------------------------------------------------------ decisions
 
@@ -132,7 +133,7 @@ class VersionScheduler:
         now = self._clock.now()
         try:
             self._expire_in_flight(now)
-            free = self._replicas.free_slots(self.version, self._slots)
+            free = self._flights.free()
             while free and self._reruns:
                 again = self._reruns.popleft()
                 if again.waiting:
@@ -194,12 +195,10 @@ class VersionScheduler:
     def _send(self, batch: Batch, now: Instant) -> None:
         for member in batch.members:
             member.batch = batch
-        replica = self._replicas.acquire(self.version, self._slots, batch)
+        replica = self._flights.take(batch, now)
         if replica is None:
             self._fail_batch(batch, unreachable(), now)
             return
-        self.in_flight.add(batch)
-        batch.sent_at = now
         first = batch.members[0]
         try:
             _, shapes, chunks = merge([(member.checked, member.request) for member in batch.members])
@@ -209,11 +208,11 @@ class VersionScheduler:
             )
             batch.call = replica.backend.infer(request, lambda outcome: self._done(batch, outcome))
         except GatewayError as error:
-            self._finish_batch(batch)
+            self._flights.end(batch, now)
             self._fail_batch(batch, error, now)
         except Exception:
             _log.exception("sending a batch of %s", self.version)
-            self._finish_batch(batch)
+            self._flights.end(batch, now)
             self._fail_batch(batch, internal(), now)
 
     def _done(self, batch: Batch, outcome: BackendResponse | GatewayError) -> None:
@@ -221,7 +220,7 @@ class VersionScheduler:
         if batch not in self.in_flight:
             return
         now = self._clock.now()
-        self._finish_batch(batch)
+        executed = self._flights.end(batch, now)
         elapsed = now - batch.sent_at
         ok = isinstance(outcome, BackendResponse)
         self._observer.batch_done(self.version, len(batch.members), batch.rows, batch.reason, elapsed, ok)
@@ -229,7 +228,8 @@ class VersionScheduler:
             if isinstance(outcome, GatewayError):
                 self._failed(batch, outcome, now)
             else:
-                self.profile.observe(batch.rows, elapsed)
+                if executed is not None:
+                    self.profile.observe(batch.rows, executed)
                 self._answer(batch, outcome, now)
         except GatewayError as error:
             self._failed(batch, error, now)
@@ -262,11 +262,13 @@ class VersionScheduler:
 
     def _failed(self, batch: Batch, error: GatewayError, now: Instant) -> None:
         """A sent batch failed: retry what was surely not executed, re-run members alone, or fail them."""
+        if error.needs_reload and batch.replica is not None:
+            self._on_dead(self.version, batch.replica)
         if not batch.waiting:
             return
         if error.code is ErrorCode.BACKEND_UNREACHABLE:
-            retryable = bool(getattr(error, "unprocessed", False)) and batch.attempt == 1
-            if retryable and self._replicas.reachable(self.version) and self._retry_budget.withdraw(1):
+            retryable = error.unprocessed and batch.attempt == 1
+            if retryable and self._flights.replicas.reachable(self.version) and self._retry_budget.withdraw(1):
                 self._requeue(list(batch.waiting.values()), together=True)
                 return
         elif error.code in _RERUN_CODES and len(batch.members) > 1:
@@ -303,13 +305,9 @@ class VersionScheduler:
     def _leave(self, batch: Batch, pending: PendingRequest) -> None:
         batch.waiting.pop(pending.key, None)
         if not batch.waiting and batch in self.in_flight:
-            self._finish_batch(batch)
+            self._flights.end(batch, self._clock.now())
             if batch.call is not None:
                 batch.call.cancel()
-
-    def _finish_batch(self, batch: Batch) -> None:
-        self.in_flight.discard(batch)
-        self._replicas.release(self.version, batch)
 
     def _report(self, pending: PendingRequest, code: ErrorCode, message: str, now: Instant) -> None:
         context = pending.context

@@ -11,6 +11,7 @@ from gateway.core.cost_profile import CostProfile
 from gateway.core.merging import HeadCache
 from gateway.core.plans import BatchLimits
 from gateway.engine.batch import PendingRequest
+from gateway.engine.flights import Flights
 from gateway.engine.replicas import Replica, ReplicaSet
 from gateway.engine.scheduler import VersionScheduler
 from gateway.engine.served import ServedVersion
@@ -108,6 +109,7 @@ class World:
         self.observer = Recorder()
         self.backend = EchoBackend()
         self.version = ModelVersion("m", 1)
+        self.died: list[ModelVersion] = []
         self.replica = Replica("r0", self.backend, NoControl())
         self.replica.ready_versions.add(self.version)
         self.replicas = ReplicaSet([self.replica])
@@ -116,7 +118,14 @@ class World:
         limits.setdefault("max_rows", max(1, metadata.max_batch_size))
         batcher = Batcher(BatchLimits(batchable=batchable, **limits), profile)
         self.scheduler = VersionScheduler(
-            self.version, batcher, profile, self.replicas, slots, self.clock, self.observer, HeadCache()
+            self.version,
+            batcher,
+            profile,
+            Flights(self.version, self.replicas, 1, slots),
+            self.clock,
+            self.observer,
+            HeadCache(),
+            lambda version, replica: self.died.append(version),
         )
         self.served = ServedVersion(self.version, metadata, self.scheduler)
         self.served.state = VersionState.READY
