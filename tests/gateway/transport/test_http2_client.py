@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from concurrent import futures
 from typing import Any
 
@@ -9,13 +9,11 @@ import grpc
 import ngh2
 import pytest
 
-from gateway.engine.tasks import TaskGroup
 from gateway.transport.http2 import (
     ClientResult,
     Http2Client,
     Http2ClientConfig,
     Http2Limits,
-    Http2Pool,
     Http2Server,
     Http2Unavailable,
     ServerStream,
@@ -285,68 +283,5 @@ def test_a_silent_peer_is_pinged_and_given_up() -> None:
             await until(lambda: client._writes > sent + 4)
             assert client.available
             client.close()
-
-    run(test)
-
-
-def test_the_pool_spreads_loses_and_regains_connections() -> None:
-    async def test() -> None:
-        tasks = TaskGroup()
-        held: list[ServerStream] = []
-        server = Http2Server(held.append)
-        changes: list[int] = []
-        port = await server.start("127.0.0.1", 0)
-        pool = Http2Pool(
-            "127.0.0.1", port, 2, spawn=tasks.spawn, rng=random.Random(1), on_change=lambda: changes.append(1)
-        )
-        with pytest.raises(Http2Unavailable):
-            pool.request(REQUEST, b"", lambda result: None)
-        pool.start()
-        await until(lambda: pool.connections == 2)
-        results = Results()
-        for _ in range(10):
-            pool.request(REQUEST, b"", results.append)
-        await until(lambda: len(held) == 10)
-        assert sorted(client.load for client in pool._clients) == [5, 5]
-        await server.close()
-        await results.wait(10)
-        assert not pool.available
-        assert all(result.error for result in results)
-        again = Http2Server(echo)
-        await again.start("127.0.0.1", port)
-        await until(lambda: pool.connections == 2)
-        pool.request(REQUEST, b"back", results.append)
-        await results.wait(11)
-        assert results[10].body == b"back"
-        assert len(changes) == 6
-        pool.close()
-        await until(lambda: pool.connections == 0)
-        await again.close()
-        await tasks.close()
-
-    run(test)
-
-
-def test_a_peer_that_hangs_up_at_once_is_tried_again_with_growing_delays() -> None:
-    async def test() -> None:
-        class HangUp(RawServerProtocol):
-            def begin(self) -> None:
-                self.transport.abort()
-
-        attempts: list[str] = []
-        tasks = TaskGroup()
-
-        def spawn(coroutine: Coroutine[Any, Any, None], name: str) -> object:
-            attempts.append(name)
-            return tasks.spawn(coroutine, name)
-
-        async with serving(HangUp) as port:
-            pool = Http2Pool("127.0.0.1", port, 1, spawn=spawn, rng=random.Random(2))
-            pool.start()
-            await until(lambda: len(attempts) >= 4)
-            pool.close()
-            made = len(attempts)
-            await tasks.close()
-        assert len(attempts) == made
 
     run(test)
