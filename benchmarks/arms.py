@@ -1,7 +1,8 @@
 """The two arms of a comparison: the same embedded Triton spoken to directly, and through Sluice.
 
-One gateway process is started with its own Triton and the small network. The direct arm speaks to that very Triton, to the
-same rendered model (dynamic batching on, no delay) and to a second copy of it with 500 us of delay.
+One gateway process is started with its own Triton and the small network. The direct arms speak to that very Triton, to
+two copies of the same model with Triton's own dynamic batching on, at no delay and at 500 us (the copy that the gateway
+uses has it off: docs/adr/0001).
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = ROOT / "benchmarks" / "models"
-PUBLIC, ZERO_DELAY, SOME_DELAY = "small_net", "small_net.v1", "small_net_500us"
+PUBLIC, RENDERED = "small_net", "small_net.v1"
+ZERO_DELAY, SOME_DELAY = "small_net_0us", "small_net_500us"
 ROW = [((i * 37) % 101) / 50.0 - 1.0 for i in range(32)]
 _CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -44,7 +46,8 @@ class Arms:
         if not line:
             raise RuntimeError(f"the gateway did not start (status {self.process.wait()})")
         self.ready: dict[str, Any] = json.loads(line)
-        self._load_delayed_copy()
+        self._load_copy(ZERO_DELAY, 0)
+        self._load_copy(SOME_DELAY, 500)
         self.expected = self._check_answers()
 
     def stop(self) -> None:
@@ -59,25 +62,25 @@ class Arms:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / _CLOCK_TICKS
 
-    def _load_delayed_copy(self) -> None:
-        rendered = Path(self.ready["triton_repository"]) / ZERO_DELAY
+    def _load_copy(self, name: str, delay_us: int) -> None:
+        """Loads a copy of the rendered model under `name`, with Triton's dynamic batching on."""
+        rendered = Path(self.ready["triton_repository"]) / RENDERED
         address = self.ready["triton_http"]
-        config = json.loads(post(address, f"/v2/models/{ZERO_DELAY}/config", None))
-        config["name"] = SOME_DELAY
-        config["dynamic_batching"] = {"max_queue_delay_microseconds": 500}
+        config = json.loads(post(address, f"/v2/models/{RENDERED}/config", None))
+        config["name"] = name
+        config["dynamic_batching"] = {"max_queue_delay_microseconds": delay_us}
         for key in ("version_policy", "optimization"):
             config.pop(key, None)
         parameters = {"config": json.dumps(config)}
         for file in sorted((rendered / "1").iterdir()):
             parameters[f"file:1/{file.name}"] = base64.b64encode(file.read_bytes()).decode()
-        post(address, f"/v2/repository/models/{SOME_DELAY}/load", json.dumps({"parameters": parameters}).encode())
+        post(address, f"/v2/repository/models/{name}/load", json.dumps({"parameters": parameters}).encode())
 
     def _check_answers(self) -> float:
         """Asks every REST arm once and returns the answer all agree on."""
         answers = []
-        for address, model in (
-            (self.ready["triton_http"], ZERO_DELAY), (self.ready["triton_http"], SOME_DELAY), (self.ready["rest"], PUBLIC),
-        ):  # fmt: skip
+        triton = self.ready["triton_http"]
+        for address, model in ((triton, ZERO_DELAY), (triton, SOME_DELAY), (self.ready["rest"], PUBLIC)):
             answer = json.loads(post(address, f"/v2/models/{model}/infer", json_body()))
             answers.append(float(answer["outputs"][0]["data"][0]))
         if max(answers) - min(answers) > 1e-5:

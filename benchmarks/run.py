@@ -1,7 +1,7 @@
 """`make bench`: Sluice against the same Triton spoken to directly, in one run, arms alternating.
 
-For each protocol and each of at least four pairs: Triton with no delay, Triton with 500 us delay, Sluice; the ratio of a
-pair is Sluice over the better of the two. Only ratios of one run mean anything on a shared machine.
+For each protocol and each of at least four pairs: Triton with no delay, Triton with 500 us delay, Sluice; the ratio of
+a pair is Sluice over the better of the two. Only ratios of one run mean anything on a shared machine.
 """
 
 from __future__ import annotations
@@ -135,7 +135,8 @@ def table(results: dict[str, Any]) -> str:
     """Returns the results as a table for people."""
     lines = [
         "",
-        f"{'protocol':12s} {'Triton 0us':>11s} {'Triton 500us':>13s} {'Sluice':>9s} {'ratio':>7s} {'min':>6s} {'CPU us':>7s}",
+        f"{'protocol':12s} {'Triton 0us':>11s} {'Triton 500us':>13s} {'Sluice':>9s}"
+        f" {'ratio':>7s} {'min':>6s} {'CPU us':>7s}",
     ]
     for protocol in ("grpc", "rest_json", "rest_binary"):
         ratio = results["ratios"].get(f"{protocol}_small_vs_triton")
@@ -146,7 +147,8 @@ def table(results: dict[str, Any]) -> str:
             for name in ("triton_0us", "triton_500us", "sluice")
         ]
         lines.append(
-            f"{protocol:12s} {rates[0]:11.0f} {rates[1]:13.0f} {rates[2]:9.0f} {ratio['median']:7.2f} {ratio['min']:6.2f} "
+            f"{protocol:12s} {rates[0]:11.0f} {rates[1]:13.0f} {rates[2]:9.0f}"
+            f" {ratio['median']:7.2f} {ratio['min']:6.2f} "
             f"{results['cpu_us_per_request'][protocol]:7.1f}"
         )
     if results["latency_us"]:
