@@ -24,6 +24,9 @@ def prepare(picture: Image.Image) -> NDArray[np.uint8]:
         colour = upright.convert("RGBA")
         white = Image.new("RGBA", colour.size, "white")
         rgb = Image.alpha_composite(white, colour).convert("RGB")
+    elif upright.mode.startswith("I"):
+        # Sixteen bits a pixel: pillow itself would cut them at 255, which makes nearly everything white.
+        rgb = Image.fromarray((np.asarray(upright) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
     else:
         rgb = upright.convert("RGB")
     width, height = rgb.size

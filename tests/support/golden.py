@@ -71,6 +71,6 @@ def golden_cases() -> Iterator[GoldenCase]:
 
 
 def census_sample() -> tuple[Array, Array, Array]:
-    """Returns 1,000 held-out census rows: `categorical` INT64 [rows, 8], `continuous` FP32 [rows, 5], label INT8 [rows]."""
+    """Returns 1,000 held-out rows: `categorical` INT64 [rows, 8], `continuous` FP32 [rows, 5], label INT8 [rows]."""
     with np.load(MODEL_REPO / "wide_deep" / "1" / "samples" / "held_out.npz") as arrays:
         return arrays["input.categorical"].astype(np.int64), arrays["input.continuous"], arrays["label"]

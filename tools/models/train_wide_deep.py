@@ -191,7 +191,8 @@ Kohavi, R. (1996), "Adult", UCI Machine Learning Repository, https://doi.org/10.
 `{MEMBER}`.
 
 `golden/`, `warmup/` and `samples/held_out.npz` ({SAMPLE_ROWS} rows of the held-out part, none of them used in training)
-hold rows of that table, changed: column fnlwgt left out, categories replaced by their index in `vocabulary.json`, doubles removed.
+hold rows of that table, changed: column fnlwgt left out, categories replaced by their index in `vocabulary.json`,
+doubles removed.
 
 The table is a census of 1994 and holds its society's inequalities; the model is a demonstration and fit for no decision
 about people.
