@@ -57,7 +57,7 @@ def parse_json(text: Buffer) -> Any:
         try:
             value = json.loads(raw.decode())
             orjson.dumps(value)  # refuses what could not be written again: lone surrogates, huge integers
-        except (ValueError, RecursionError):
+        except (ValueError, TypeError, RecursionError):
             pass
         else:
             return value

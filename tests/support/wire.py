@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
+from gateway._generated import open_inference_pb2 as pb
 from gateway.tensors import DataType, TensorSpec, element_count
 
 CODES = {
@@ -63,3 +64,24 @@ def several(draw: st.DrawFn, *, text: bool = False, most: int = 3) -> list[Case]
     """Draws up to `most` tensors with different names."""
     names = draw(st.lists(st.text(max_size=4), max_size=most, unique=True))
     return [draw(cases(name, text=text)) for name in names]
+
+
+FIELDS = {
+    DataType.BOOL: "bool_contents", DataType.INT8: "int_contents", DataType.INT16: "int_contents",
+    DataType.INT32: "int_contents", DataType.INT64: "int64_contents", DataType.UINT8: "uint_contents",
+    DataType.UINT16: "uint_contents", DataType.UINT32: "uint_contents", DataType.UINT64: "uint64_contents",
+    DataType.FP32: "fp32_contents", DataType.FP64: "fp64_contents", DataType.BYTES: "bytes_contents",
+}  # fmt: skip
+
+
+def message(cases: list[Case], identifier: str = "", *, typed: bool = False) -> pb.ModelInferRequest:
+    """Returns a request for model "m" with these tensors, as raw or as typed contents."""
+    request = pb.ModelInferRequest(model_name="m", id=identifier)
+    for case in cases:
+        tensor = request.inputs.add(name=case.spec.name, datatype=case.spec.datatype.value)
+        tensor.shape.extend(case.spec.shape)
+        if typed:
+            getattr(tensor.contents, FIELDS[case.spec.datatype]).extend(case.values)
+        else:
+            request.raw_input_contents.append(case.raw)
+    return request
