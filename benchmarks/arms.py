@@ -72,7 +72,7 @@ class Arms:
         for key in ("version_policy", "optimization"):
             config.pop(key, None)
         parameters = {"config": json.dumps(config)}
-        for file in sorted((rendered / "1").iterdir()):
+        for file in sorted(path for path in (rendered / "1").iterdir() if path.is_file()):
             parameters[f"file:1/{file.name}"] = base64.b64encode(file.read_bytes()).decode()
         post(address, f"/v2/repository/models/{name}/load", json.dumps({"parameters": parameters}).encode())
 
