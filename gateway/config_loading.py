@@ -102,6 +102,28 @@ def admin_token(config: Config) -> str | None:
     return token
 
 
+def check_files(config: Config) -> None:
+    """Returns if every file that the configuration names for reading can be read.
+
+    Raises:
+        ConfigError: with every file that cannot.
+    """
+    problems = []
+    for setting in ("tls_cert", "tls_key"):
+        name = getattr(config.server, setting)
+        try:
+            if name:
+                Path(name).open("rb").close()
+        except OSError as error:
+            problems.append(f"server.{setting}: cannot read {name}: {error.strerror}")
+    try:
+        admin_token(config)
+    except ConfigError as error:
+        problems += error.problems
+    if problems:
+        raise ConfigError(problems)
+
+
 # ---------------------------------------------------------------------- gathering
 
 

@@ -13,7 +13,7 @@ from gateway.cli import BAD_USAGE, CANNOT_START, OK
 from gateway.commands.announcing import announcement
 from gateway.commands.configuration import config_file, configuration, report
 from gateway.config import Config
-from gateway.config_loading import ConfigError, admin_token
+from gateway.config_loading import ConfigError, check_files
 from gateway.config_printing import as_dict, changed, effective
 
 
@@ -21,7 +21,7 @@ def run(parsed: argparse.Namespace) -> int:
     """Returns the exit code; see `gateway.cli`."""
     try:
         config = configuration(parsed)
-        admin_token(config)
+        check_files(config)
     except ConfigError as error:
         if parsed.json:
             print(json.dumps({"ok": False, "problems": error.problems}))
@@ -65,9 +65,10 @@ def _serve(parsed: argparse.Namespace, config: Config) -> int:
         uvloop.run(run_gateway(config, announce=announce))
     except (CannotStart, OSError) as error:
         # An OSError here is a file or a socket that the configuration names; a stack would not say more.
+        reason = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
         if parsed.json:
-            print(json.dumps({"ok": False, "error": str(error)}))
-        print(f"sluice: cannot start: {error}", file=sys.stderr)
+            print(json.dumps({"ok": False, "error": reason}))
+        print(f"sluice: cannot start: {reason}", file=sys.stderr)
         return CANNOT_START
     if not parsed.json:
         print("sluice: stopped", file=sys.stderr)

@@ -3,130 +3,120 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
 
 import gateway
 from gateway.telemetry.loop_lag import LoopLagProbe
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.series import VersionSeries
+from gateway.telemetry.prometheus_text import MetricsText, label_text
+from gateway.telemetry.series import NONE, VersionSeries
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_NS = 1e-9
-_SECOND = 1e9
+_SECOND = 1_000_000_000
+
+_Labelled = list[tuple[str, VersionSeries]]
 
 
 class Exposition:
-    """Owns the Prometheus registry of this gateway."""
+    """Renders the metrics of this gateway and its process."""
 
-    def __init__(self, metrics: Metrics, lag: LoopLagProbe) -> None:
-        self._registry = CollectorRegistry()
-        self._registry.register(_Collector(metrics, lag))
-        ProcessCollector(registry=self._registry)
-        GCCollector(registry=self._registry)
-
-    def render(self) -> bytes:
-        """Returns every metric in Prometheus' text format."""
-        return generate_latest(self._registry)
-
-
-class _Collector(Collector):
     def __init__(self, metrics: Metrics, lag: LoopLagProbe) -> None:
         self._metrics = metrics
         self._lag = lag
+        self._process = CollectorRegistry()
+        ProcessCollector(registry=self._process)
+        GCCollector(registry=self._process)
 
-    def describe(self) -> list[Metric]:
-        # Without this, registering would collect once, before the engine exists.
-        return []
+    def render(self) -> bytes:
+        """Returns every metric in Prometheus' text format."""
+        metrics, text = self._metrics, MetricsText()
+        metrics.forget_retired()
+        table = [(label_text(model=one.labels[0], version=one.labels[1]), one) for one in metrics.table]
+        _requests(text, table)
+        # What was refused before a version was found has neither rows nor batches, nor anything that took time.
+        resolved = [(labels, one) for labels, one in table if one.labels[1] != NONE]
+        _durations(text, resolved)
+        _batches(text, [(labels, one) for labels, one in resolved if one.reasons])
+        self._gauges(text)
+        self._state(text)
+        return text.render() + generate_latest(self._process)
 
-    def collect(self) -> Iterator[Metric]:
-        self._metrics.forget_retired()
-        table = list(self._metrics.table)
-        yield from _requests(table)
-        yield from _batches(table)
-        yield from self._gauges()
-
-    def _gauges(self) -> Iterator[Metric]:
+    def _gauges(self, text: MetricsText) -> None:
         metrics, sources = self._metrics, self._metrics.sources
-        rejected = CounterMetricFamily(
-            "sluice_rejected", "Requests refused at the door, before they were queued.", labels=["code"]
-        )
-        for code, count in list(metrics.rejected.items()):
-            rejected.add_metric([code.value], count)
-        yield rejected
-        yield GaugeMetricFamily(
-            "sluice_requests_in_flight", "Requests accepted and not answered yet.", value=sources.in_flight()
-        )
-        rows = GaugeMetricFamily("sluice_queue_rows", "Rows waiting to be batched.", labels=["model", "version"])
-        size = GaugeMetricFamily("sluice_queue_bytes", "Bytes waiting to be batched.", labels=["model", "version"])
+        text.family("sluice_rejected_total", "counter", "Requests refused at the door, before they were queued.")
+        for code, count in metrics.rejected.items():
+            text.value(label_text(code=code.value), count)
+        text.family("sluice_requests_in_flight", "gauge", "Requests accepted and not answered yet.")
+        text.value("", sources.in_flight())
         owned = metrics.table.versions()
-        for version, waiting_rows, waiting_bytes in sources.queues():
-            if version in owned:
-                rows.add_metric(owned[version].labels, waiting_rows)
-                size.add_metric(owned[version].labels, waiting_bytes)
-        yield rows
-        yield size
-        connections = GaugeMetricFamily("sluice_connections", "Open connections.", labels=["listener"])
+        queues = [
+            (label_text(model=owned[version].labels[0], version=owned[version].labels[1]), rows, size)
+            for version, rows, size in sources.queues()
+            if version in owned
+        ]
+        text.family("sluice_queue_rows", "gauge", "Rows waiting to be batched.")
+        for labels, rows, _ in queues:
+            text.value(labels, rows)
+        text.family("sluice_queue_bytes", "gauge", "Bytes waiting to be batched.")
+        for labels, _, size in queues:
+            text.value(labels, size)
+        text.family("sluice_connections", "gauge", "Open connections.")
         for listener, count in sources.connections().items():
-            connections.add_metric([listener], count)
-        yield connections
-        lag = HistogramMetricFamily("sluice_event_loop_lag_seconds", "How late the event loop ran a timer.")
-        lag.add_metric([], self._lag.lag.cumulative(_NS), self._lag.lag.total / _SECOND)
-        yield lag
-        states = GaugeMetricFamily(
-            "sluice_version_state", "1 for the state a version is in.", labels=["model", "version", "state"]
-        )
-        for version, (state, _) in list(metrics.states.items()):
-            states.add_metric([version.model_name, str(version.number), state.value], 1)
-        yield states
-        build = GaugeMetricFamily("sluice_build_info", "The running gateway.", labels=["version", "python"])
-        build.add_metric([gateway.__version__, platform.python_version()], 1)
-        yield build
+            text.value(label_text(listener=listener), count)
+
+    def _state(self, text: MetricsText) -> None:
+        text.family("sluice_event_loop_lag_seconds", "histogram", "How late the event loop ran a timer.")
+        text.histogram("", self._lag.lag, _SECOND)
+        text.family("sluice_version_state", "gauge", "1 for the state a version is in.")
+        for version, (state, _) in self._metrics.states.items():
+            text.value(label_text(model=version.model_name, version=str(version.number), state=state.value), 1)
+        text.family("sluice_build_info", "gauge", "The running gateway.")
+        text.value(label_text(version=gateway.__version__, python=platform.python_version()), 1)
 
 
-def _requests(table: list[VersionSeries]) -> Iterator[Metric]:
-    labels = ["model", "version", "protocol"]
-    total = CounterMetricFamily("sluice_requests", "Requests by outcome.", labels=[*labels, "outcome"])
-    duration = HistogramMetricFamily(
-        "sluice_request_duration_seconds", "From a request's last byte to its answer; successful ones.", labels=labels
-    )
-    rows = CounterMetricFamily("sluice_request_rows", "Rows of the requests that were queued.", labels=labels[:2])
-    queued = HistogramMetricFamily(
-        "sluice_queue_duration_seconds", "From a request's arrival to its batch leaving.", labels=labels[:2]
-    )
-    for series in table:
-        for protocol, counts in list(series.items()):
-            names = [*series.labels, protocol]
+def _requests(text: MetricsText, table: _Labelled) -> None:
+    text.family("sluice_requests_total", "counter", "Requests by outcome.")
+    for labels, series in table:
+        for protocol, counts in series.items():
+            names = f"{labels},{label_text(protocol=protocol)}"
             if counts.ok or not counts.failures:
-                total.add_metric([*names, "ok"], counts.ok)
-            for code, count in list(counts.failures.items()):
-                total.add_metric([*names, code.value], count)
-            duration.add_metric(names, counts.duration.cumulative(_NS), counts.duration.total / _SECOND)
-        rows.add_metric(series.labels, series.rows)
-        queued.add_metric(series.labels, series.queued.cumulative(_NS), series.queued.total / _SECOND)
-    yield from (total, duration, rows, queued)
+                text.value(f'{names},outcome="ok"', counts.ok)
+            for code, count in counts.failures.items():
+                text.value(f"{names},{label_text(outcome=code.value)}", count)
 
 
-def _batches(table: list[VersionSeries]) -> Iterator[Metric]:
-    labels = ["model", "version"]
-    total = CounterMetricFamily("sluice_batches", "Batches sent, by why they left.", labels=[*labels, "reason"])
-    failed = CounterMetricFamily("sluice_batch_failures", "Batches that the backend did not execute.", labels=labels)
-    rows = HistogramMetricFamily("sluice_batch_rows", "Rows of a batch.", labels=labels)
-    requests = HistogramMetricFamily("sluice_batch_requests", "Requests in a batch.", labels=labels)
-    backend = HistogramMetricFamily(
-        "sluice_backend_duration_seconds", "From sending a batch to its answer.", labels=labels
+def _durations(text: MetricsText, table: _Labelled) -> None:
+    text.family(
+        "sluice_request_duration_seconds",
+        "histogram",
+        "From a request's last byte to its answer; successful ones.",
     )
-    for series in table:
-        if not series.reasons:
-            continue
-        for reason, count in list(series.reasons.items()):
-            total.add_metric([*series.labels, reason], count)
-        failed.add_metric(series.labels, series.failed_batches)
-        rows.add_metric(series.labels, series.batch_rows.cumulative(1), series.batch_rows.total)
-        requests.add_metric(series.labels, series.batch_requests.cumulative(1), series.batch_requests.total)
-        backend.add_metric(series.labels, series.backend.cumulative(_NS), series.backend.total / _SECOND)
-    yield from (total, failed, rows, requests, backend)
+    for labels, series in table:
+        for protocol, counts in series.items():
+            text.histogram(f"{labels},{label_text(protocol=protocol)}", counts.duration, _SECOND)
+    text.family("sluice_request_rows_total", "counter", "Rows of the requests that were queued.")
+    for labels, series in table:
+        text.value(labels, series.rows)
+    text.family("sluice_queue_duration_seconds", "histogram", "From a request's arrival to its batch leaving.")
+    for labels, series in table:
+        text.histogram(labels, series.queued, _SECOND)
+
+
+def _batches(text: MetricsText, table: _Labelled) -> None:
+    text.family("sluice_batches_total", "counter", "Batches sent, by why they left.")
+    for labels, series in table:
+        for reason, count in series.reasons.items():
+            text.value(f"{labels},{label_text(reason=reason)}", count)
+    text.family("sluice_batch_failures_total", "counter", "Batches that the backend did not execute.")
+    for labels, series in table:
+        text.value(labels, series.failed_batches)
+    text.family("sluice_batch_rows", "histogram", "Rows of a batch.")
+    for labels, series in table:
+        text.histogram(labels, series.batch_rows)
+    text.family("sluice_batch_requests", "histogram", "Requests in a batch.")
+    for labels, series in table:
+        text.histogram(labels, series.batch_requests)
+    text.family("sluice_backend_duration_seconds", "histogram", "From sending a batch to its answer.")
+    for labels, series in table:
+        text.histogram(labels, series.backend, _SECOND)

@@ -27,12 +27,3 @@ class Histogram:
     def count(self) -> int:
         """How many values were observed."""
         return sum(self.counts)
-
-    def cumulative(self, scale: float) -> list[tuple[str, float]]:
-        """Returns (bound times `scale` as text, number of values up to it), ending with "+Inf"."""
-        found, running = [], 0
-        for bound, count in zip(self.bounds, self.counts, strict=False):
-            running += count
-            found.append((f"{bound * scale:.9g}", float(running)))
-        found.append(("+Inf", float(running + self.counts[-1])))
-        return found

@@ -99,10 +99,20 @@ def test_problems_as_json(tmp_path: Path) -> None:
         assert len(answer["problems"]) == 1
 
 
-def test_an_unreadable_token_file_is_2(tmp_path: Path) -> None:
-    done = sluice("serve", "--check", "--set", "security.admin_token_file=absent", cwd=tmp_path)
+def test_unreadable_files_are_2_all_at_once(tmp_path: Path) -> None:
+    named = ["security.admin_token_file=absent", "server.tls_cert=no.crt", "server.tls_key=no.key"]
+    done = sluice("serve", "--check", *(part for name in named for part in ("--set", name)), cwd=tmp_path)
     assert done.returncode == 2
-    assert "security.admin_token_file" in done.stderr
+    for setting in ("security.admin_token_file", "server.tls_cert", "server.tls_key"):
+        assert f"{setting}: cannot read" in done.stderr
+
+
+def test_an_access_log_that_cannot_be_opened_is_3(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = sluice("serve", *any_ports(), "--set", "telemetry.access_log=file/access.log", cwd=tmp_path)
+    assert done.returncode == 3
+    assert "cannot start: file" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_models_list_without_a_gateway_is_1(tmp_path: Path) -> None:

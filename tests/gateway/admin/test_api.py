@@ -123,7 +123,7 @@ def test_metrics_are_prometheus_text() -> None:
         status, text, headers = await world.get("/metrics")
         assert status == 200
         assert headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
-        assert 'sluice_requests_total{model="m",outcome="internal",protocol="grpc",version="1"} 1.0' in text
+        assert 'sluice_requests_total{model="m",version="1",protocol="grpc",outcome="internal"} 1\n' in text
 
     with_world(test)
 

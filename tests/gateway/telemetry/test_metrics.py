@@ -95,6 +95,8 @@ def test_a_clients_text_is_never_a_label() -> None:
     labels = {"protocol": "grpc", "version": "_none"}
     assert told.value("sluice_requests_total", model="_unknown", outcome="model_not_found", **labels) == 50
     assert told.value("sluice_requests_total", model="m", outcome="model_not_ready", **labels) == 1
+    timed = {name for name, labels_ in told.samples() if ("version", "_none") in labels_}
+    assert timed == {"sluice_requests_total"}
 
 
 def test_equal_versions_are_one_series_and_series_are_bounded() -> None:
@@ -234,3 +236,11 @@ def test_rates_are_averages_over_the_window() -> None:
     assert told.metrics.totals()[V1] == Totals(100, 20, 200, 20)
     meter.stop()
     assert told.clock.timers == 0
+
+
+def test_labels_are_escaped_and_names_with_any_character_come_back() -> None:
+    told = Told()
+    nasty = ModelVersion('a"b\\c\nd}', 1)
+    told.request(nasty)
+    assert told.value("sluice_requests_total", model=nasty.model_name, version="1", protocol="grpc", outcome="ok") == 1
+    assert told.value("sluice_queue_duration_seconds_count", model=nasty.model_name, version="1") == 1
