@@ -33,19 +33,21 @@ _RAW_TAG = 0x3A
 _SHORT = 1024
 """Up to so many bytes copying costs less than a view and does not keep the rest of the message alive."""
 _SHOWN = 200
+_RELEARN = 16
 
 
 class RequestDecoder:
     """Decodes the requests of one listener; remembers heads (bounded) so that equal ones are the identical object."""
 
-    __slots__ = ("_heads", "_interner", "_layouts", "_table")
+    __slots__ = ("_heads", "_interner", "_layouts", "_scans", "_table")
 
     def __init__(self, interner: HeadInterner | None = None) -> None:
         """`interner` may be shared with other codecs of the process."""
         self._interner = interner if interner is not None else HeadInterner()
-        self._heads: Generations[RequestHead] = Generations()
+        self._heads: Generations[tuple[RequestHead, bool]] = Generations()
         self._table: LayoutTable[RequestHead] = LayoutTable()
         self._layouts = self._table.by_length
+        self._scans = 0
 
     def decode_framed(self, body: Buffer, encoding: bytes = b"", max_bytes: int = (1 << 32) - 1) -> InferRequest:
         """Decodes a whole gRPC request body (prefix included); `encoding` is the value of `grpc-encoding`.
@@ -80,27 +82,35 @@ class RequestDecoder:
             key, identifier, raws = scan(data, start, _ID_TAG, _RAW_TAG)
         except Unusual:
             return self._parse(bytes(data[start:]))
-        head = self._heads.young.get(key)
-        if head is None:
-            head = self._heads.get(key, len(key))
-            if head is None:
-                head = self._learn(key)
-                if head is None:
+        known = self._heads.young.get(key)
+        if known is None:
+            known = self._heads.get(key, len(key))
+            if known is None:
+                known = self._learn(key)
+                if known is None:
                     return self._parse(bytes(data[start:]))
+        head, fixed = known
         if len(raws) != len(head.inputs):
             return self._parse(bytes(data[start:]))
-        if start and type(data) is bytes and all(spec.datatype is not DataType.BYTES for spec in head.inputs):
-            self._table.learn(data, head, identifier, raws)
+        if fixed and start and type(data) is bytes:
+            self._scans += 1
+            # Clients with messages of one length and different heads would take the layout away from each other.
+            if len(data) not in self._layouts or self._scans % _RELEARN == 0:
+                self._table.learn(data, head, identifier, raws)
         return _request(head, data, identifier, raws)
 
-    def _learn(self, key: bytes) -> RequestHead | None:
-        """Parses the head alone and remembers it; None when it carries typed contents and so must not be a key."""
+    def _learn(self, key: bytes) -> tuple[RequestHead, bool] | None:
+        """Parses the head alone and remembers it, with whether all its tensors have fixed sizes.
+
+        None when it carries typed contents and so must not be a key.
+        """
         message = _parsed(key)
         if any(tensor.HasField("contents") for tensor in message.inputs):
             return None
         head = self._head(message)
-        self._heads.put(key, head, len(key))
-        return head
+        known = (head, all(spec.datatype is not DataType.BYTES for spec in head.inputs))
+        self._heads.put(key, known, len(key))
+        return known
 
     def _parse(self, data: bytes) -> InferRequest:
         """Decodes a whole message by the library."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from gateway.tensors import Buffer
 
 Slices = list[tuple[int, int]]
+_ONE_BYTE = [bytes((value,)) for value in range(0x80)]
 
 
 class Unusual(Exception):
@@ -19,6 +20,8 @@ class Unusual(Exception):
 
 def varint(value: int) -> bytes:
     """Returns a non-negative integer as a varint."""
+    if value < 0x80:
+        return _ONE_BYTE[value]
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -29,7 +32,10 @@ def varint(value: int) -> bytes:
 
 def delimited(tag: int, content: bytes) -> bytes:
     """Returns a length-delimited field; `tag` is the whole one-byte tag (field number and wire type 2)."""
-    return bytes((tag,)) + varint(len(content)) + content
+    length = len(content)
+    if length < 0x80:
+        return bytes((tag, length)) + content
+    return bytes((tag,)) + varint(length) + content
 
 
 def _varint_at(data: Buffer, at: int, longest: int) -> tuple[int, int]:
@@ -49,7 +55,7 @@ def scan(data: Buffer, start: int, id_tag: int, raw_tag: int) -> tuple[bytes, tu
     """Separates the top-level fields of a message.
 
     Returns:
-        (all fields but the id and the raw contents, where the last id is, where the raw contents are).
+        (all fields but the id and the raw contents, where the id is, where the raw contents are).
 
     Raises:
         Unusual: see above.
@@ -78,6 +84,8 @@ def scan(data: Buffer, start: int, id_tag: int, raw_tag: int) -> tuple[bytes, tu
                 if tag == raw_tag:
                     raws.append((at, stop))
                 elif tag == id_tag:
+                    if identifier is not None:
+                        raise Unusual
                     identifier = (at, stop)
                 else:
                     at = stop
