@@ -79,8 +79,9 @@ def _section(title: str, cls: type[Any]) -> str:
 
 
 def _default(setting: dataclasses.Field[Any]) -> str:
-    shown = f"`{literal(setting.default)}`"
-    return f"{shown} ({_size(setting.default)})" if setting.name.endswith("_bytes") else shown
+    value: object = setting.default
+    shown = f"`{literal(value)}`"
+    return f"{shown} ({_size(value)})" if isinstance(value, int) and setting.name.endswith("_bytes") else shown
 
 
 def _size(number: int) -> str:
