@@ -61,7 +61,9 @@ class RestDecoder:
         """
         if header_length is not None:
             return self._decode_binary(body, model_name, model_version, header_length)
-        known = self._templates.decode(body, model_name, model_version) if type(body) is bytes else None
+        if type(body) is not bytes:
+            body = bytes(body)  # cheap next to reading numbers, and nothing of it is kept
+        known = self._templates.decode(body, model_name, model_version)
         if known is not None:
             return known
         document = read_document(parse_json(body), model_name, model_version, self._interner)
@@ -73,8 +75,7 @@ class RestDecoder:
                     "Inference-Header-Content-Length is missing"
                 )
             data.append(raw_from_json(spec, value))
-        if type(body) is bytes:
-            self._templates.learn(body, document)
+        self._templates.learn(body, document)
         return InferRequest(document.head, document.id, data), document.reply
 
     def _decode_binary(

@@ -32,6 +32,8 @@ _ID_TAG = 0x1A
 _RAW_TAG = 0x3A
 _SHORT = 1024
 """Up to so many bytes copying costs less than a view and does not keep the rest of the message alive."""
+_SMALL = 8192
+"""Bodies up to this size are copied into bytes when they come as another buffer: only bytes can be compared fast."""
 _SHOWN = 200
 _RELEARN = 16
 
@@ -67,6 +69,8 @@ class RequestDecoder:
                     return _request(layout.head, body, layout.identifier, layout.raws)
             if body[:1] == b"\0" and int.from_bytes(body[1:5], "big") == len(body) - 5:
                 return self._scan(body, 5)
+        elif len(body) <= _SMALL:
+            return self.decode_framed(bytes(body), encoding, max_bytes)
         return self.decode(unframe(body, encoding, max_bytes))
 
     def decode(self, message: Buffer) -> InferRequest:
