@@ -1,4 +1,4 @@
-"""The committed protobuf code is what protos/ generates: byte for byte with the recorded generator, else by descriptor."""
+"""The committed protobuf code is what protos/ generates: byte for byte with the same generator, else by descriptor."""
 
 from __future__ import annotations
 

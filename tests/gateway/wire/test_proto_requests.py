@@ -40,7 +40,7 @@ def test_round_trip_of_every_datatype(cases: list[Case], identifier: str, typed:
     decoder = RequestDecoder()
     data = message(cases, identifier, typed=typed).SerializeToString()
     first, second, framed = decoder.decode(data), decoder.decode(memoryview(data)), decoder.decode_framed(frame(data))
-    again = decoder.decode_framed(frame(data))
+    again = decoder.decode_framed(bytearray(frame(data)))
     for request in (first, second, framed, again):
         assert contents(request) == expected(cases, identifier)
         assert request.head is first.head
