@@ -150,7 +150,8 @@ def manifest(graph: bytes, metrics: dict[str, float]) -> dict[str, Any]:
         ],
         "outputs": [{"name": "sentence_embedding", "datatype": "FP32", "shape": [384]}],
         "targets": graph_targets(
-            ("openvino", "onnxruntime"),
+            # OpenVINO is a few per cent faster but reads beyond the table at a token that is not in the vocabulary.
+            ("onnxruntime", "openvino"),
             ARTIFACT,
             {"intra_op_threads": 0, "graph_name.sentence_embedding": EMBEDDING},
         ),

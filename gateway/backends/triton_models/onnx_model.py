@@ -3,7 +3,8 @@
 Runs in Triton's environment (numpy 1.26) and imports nothing of the gateway. Parameters from the model's
 configuration: `engine` ("onnxruntime" or "openvino"), `model_file` (in the version's folder), `intra_op_threads`
 (0 = the engine decides), `providers` (ONNX Runtime's, comma separated), `inference_precision` (OpenVINO's
-hint, f32 unless named), `graph_name.<output>` (what the graph calls that output, where its own name is no name to show).
+hint, f32 unless named), `graph_name.<output>` (what the graph calls that output, where that is no
+name to show).
 
 All requests of one `execute` call become one run along axis 0 where their shapes allow it. If such a run fails, each
 request runs alone, so that one bad request fails alone.
@@ -121,7 +122,11 @@ class TritonPythonModel:
             outputs = self._engine.run(feed, last)
             return pb_utils.InferenceResponse([self._tensor(i, array) for i, array in enumerate(outputs)])
         except Exception as error:
-            return pb_utils.InferenceResponse(output_tensors=[], error=pb_utils.TritonError(str(error)))
+            # An invalid argument in ONNX Runtime's words (an index beyond its table, a length that the graph cannot
+            # take) is the caller's mistake, and must not look like a broken model.
+            invalid = type(error).__name__ == "InvalidArgument"
+            code = pb_utils.TritonError.INVALID_ARG if invalid else pb_utils.TritonError.INTERNAL
+            return pb_utils.InferenceResponse(output_tensors=[], error=pb_utils.TritonError(str(error), code))
 
     def _together(self, feeds, members, responses, last):
         """Runs `members` as one batch; returns False if that failed or the answer cannot be split by rows."""
