@@ -74,7 +74,14 @@ class Gateway:
             config.server.max_timeout_ms,
             {name: config.default_timeout_ms_for(name) for name in config.models},
         )
-        self.listeners = Listeners(config, self.service, contexts, ServerInfo("sluice", __version__), _report_bug)
+        self.listeners = Listeners(
+            config,
+            self.service,
+            contexts,
+            ServerInfo("sluice", __version__),
+            _report_bug,
+            self.telemetry.metrics.refuse,
+        )
         self.backends = Backends(config, self.clock, self.tasks, _report_bug, self._backend_changed)
         self.manager: VersionManager | None = None
         self.admin_port = 0

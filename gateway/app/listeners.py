@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from gateway.config import Config, LimitsConfig
 from gateway.engine.service import InferService
+from gateway.errors import ErrorCode
 from gateway.frontends.context import ContextFactory
 from gateway.frontends.grpc import NativeGrpc
 from gateway.frontends.grpc_handlers import GrpcHandlers
@@ -22,6 +24,15 @@ if TYPE_CHECKING:
     from gateway.frontends.grpc_reference import ReferenceGrpcServer
 
 
+_REFUSALS = {
+    413: ErrorCode.PAYLOAD_TOO_LARGE,
+    431: ErrorCode.PAYLOAD_TOO_LARGE,
+    408: ErrorCode.DEADLINE_EXCEEDED,
+    500: ErrorCode.INTERNAL,
+    503: ErrorCode.OVERLOADED,
+}
+
+
 class CannotListen(Exception):
     """A port cannot be had; the message names it and the setting that changes it."""
 
@@ -30,14 +41,26 @@ class Listeners:
     """Owns the data-plane listeners. Ports are known after `start`."""
 
     def __init__(
-        self, config: Config, service: InferService, contexts: ContextFactory, info: ServerInfo, on_bug: BugReport
+        self,
+        config: Config,
+        service: InferService,
+        contexts: ContextFactory,
+        info: ServerInfo,
+        on_bug: BugReport,
+        on_refusal: Callable[[ErrorCode], None],
     ) -> None:
+        """`on_refusal` hears of what the HTTP/1.1 transport itself refused."""
         self._config = config
+
+        def refusal(status: int, message: str) -> bytes:
+            on_refusal(_REFUSALS.get(status, ErrorCode.INVALID_REQUEST))
+            return error_json(message)
+
         limits = config.limits
         self._rest = Http1Server(
             RestFrontend(service, contexts, info, limits.max_body_bytes),
             limits=_http1(limits),
-            error_body=lambda status, message: error_json(message),
+            error_body=refusal,
             on_bug=on_bug,
         )
         handlers = GrpcHandlers(service, contexts, info)

@@ -99,6 +99,12 @@ class InferService:
             self._observer.request_done(context, version, error.code, 0, 0, now, name, error.message)
             raise
 
+    def refused(self, error: GatewayError, protocol: str, model_name: str = "") -> None:
+        """Notes a request that could not be read and so was never submitted."""
+        now = self.clock.now()
+        context = RequestContext("", now, now, protocol)
+        self._observer.request_done(context, None, error.code, 0, 0, now, model_name, error.message)
+
     def _resolve(self, name: str, number: str | None, context: RequestContext) -> ServedVersion:
         versions = self._versions.get(name)
         if versions is None:

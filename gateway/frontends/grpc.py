@@ -49,7 +49,11 @@ class NativeGrpc:
             timeout = parse_timeout(asked) if asked is not None else None
             encoding = headers.get(b"grpc-encoding", b"")
             if headers[b":path"] == INFER:
-                request = self._decode(stream.body, encoding, self._max_bytes)
+                try:
+                    request = self._decode(stream.body, encoding, self._max_bytes)
+                except GatewayError as error:
+                    self._handlers.refused(error)
+                    raise
                 stream.on_reset = self._handlers.infer(request, headers, timeout, reply).withdraw
             else:
                 message = unframe(stream.body, encoding, self._max_bytes)

@@ -60,7 +60,12 @@ class GrpcHandlers:
         """Serves one unary call; see the module."""
         try:
             if path == INFER:
-                return self.infer(self.decoder.decode(message), headers, timeout, reply)
+                try:
+                    request = self.decoder.decode(message)
+                except GatewayError as error:
+                    self.refused(error)
+                    raise
+                return self.infer(request, headers, timeout, reply)
             method = self._methods.get(path)
             if method is None:
                 raise GatewayError(ErrorCode.UNSUPPORTED, f"method {_shown(path)} is not supported")
@@ -72,8 +77,16 @@ class GrpcHandlers:
     def infer(self, request: InferRequest, headers: Headers, timeout: Nanos | None, reply: GrpcReply) -> PendingRequest:
         """Submits a decoded inference. Raises GatewayError when it is refused."""
         head = request.head
-        context = self._contexts.make(head.parameters, headers, "grpc", timeout, head.model_name)
+        try:
+            context = self._contexts.make(head.parameters, headers, "grpc", timeout, head.model_name)
+        except GatewayError as error:
+            self.refused(error, head.model_name)
+            raise
         return self._service.submit(request, context, reply)
+
+    def refused(self, error: GatewayError, model_name: str = "") -> None:
+        """Counts an inference that could not be read."""
+        self._service.refused(error, "grpc", model_name)
 
     def _model_ready(self, message: Buffer) -> bytes:
         return codec.encode_flag(self._service.model_ready(*codec.decode_model_request(message)))

@@ -98,13 +98,17 @@ class RestFrontend:
     def _infer(self, request: HttpRequest, exchange: HttpExchange, target: Target) -> None:
         headers = request.headers
         body = request.body
-        coding = headers.get(b"content-encoding")
-        if coding is not None and coding != b"identity":
-            body = inflate(body, coding, self._max_body)
         announced = headers.get(b"inference-header-content-length")
-        decoded, form = self._decoder.decode(body, target.model, target.version, _length(announced))
         protocol = "rest_json" if announced is None else "rest_binary"
-        context = self._contexts.make(decoded.head.parameters, headers, protocol, None, target.model)
+        try:
+            coding = headers.get(b"content-encoding")
+            if coding is not None and coding != b"identity":
+                body = inflate(body, coding, self._max_body)
+            decoded, form = self._decoder.decode(body, target.model, target.version, _length(announced))
+            context = self._contexts.make(decoded.head.parameters, headers, protocol, None, target.model)
+        except GatewayError as error:
+            self._service.refused(error, protocol, target.model)
+            raise
         accepted = headers.get(b"accept-encoding")
         encoding = None if accepted is None else _choose_encoding(accepted)
         reply = RestReply(exchange, form, encoding, context.request_id)
