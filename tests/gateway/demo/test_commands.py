@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import socket
 import sys
 import threading
@@ -17,7 +16,6 @@ import pytest
 from PIL import Image
 
 from gateway.demo import requests
-from gateway.demo.client import DemoError, decode_raw, parse_address
 from gateway.demo.commands import add_demo_parsers
 from tests.support.golden import golden_case
 from tests.support.oip_server import Array, Call, OipServer, Refusal
@@ -267,49 +265,6 @@ def test_a_missing_package_is_named(
     monkeypatch.setitem(sys.modules, module, None)
     assert run(*words) == 2
     assert f"pip install '{extra}'" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("url", "found"),
-    [
-        ("localhost:8000", ("localhost", 8000)),
-        ("http://10.0.0.1:80/", ("10.0.0.1", 80)),
-        ("grpc://[::1]:8001", ("::1", 8001)),
-    ],
-)
-def test_addresses(url: str, found: tuple[str, int]) -> None:
-    assert parse_address(url) == found
-
-
-@pytest.mark.parametrize("url", ["", ":1", "host:", "host:0", "host:65536", "host:x", "ftp://host:1"])
-def test_addresses_that_are_none(url: str) -> None:
-    with pytest.raises(DemoError, match="--url"):
-        parse_address(url)
-
-
-@pytest.mark.parametrize("raw", [b"\x01", b"\x05\x00\x00\x00ab"])
-def test_cut_off_bytes_are_refused(raw: bytes) -> None:
-    with pytest.raises(ValueError, match="cut off"):
-        decode_raw("BYTES", [1], raw)
-
-
-def test_the_paste_lines_parse_and_name_their_addresses() -> None:
-    lines = [shlex.split(line) for line in requests.paste_lines("http://127.0.0.1:1234", "127.0.0.1:4321").splitlines()]
-    commands = [line for line in lines if line[0] == "sluice"]
-    for words in commands:
-        assert words[:2] == ["sluice", "demo"]
-        assert parse(*words[2:]).url in ("127.0.0.1:1234", "127.0.0.1:4321")
-    curls = [line for line in lines if line[0] == "curl"]
-    assert [words[2].split("/")[-2] for words in curls] == ["efficientnet_lite0", "minilm", "wide_deep"]
-    assert all(words[2].startswith("http://127.0.0.1:1234/v2/models/") for words in curls)
-    for words in curls[1:]:
-        for tensor in json.loads(words[-1])["inputs"]:
-            assert np.prod(tensor["shape"]) == len(tensor["data"])
-    assert Path(curls[0][-1].removeprefix("@")).resolve() == requests.PICTURE_REQUEST
-
-
-def test_the_default_addresses_are_left_out() -> None:
-    assert "--url" not in requests.paste_lines("127.0.0.1:8000", "127.0.0.1:8001")
 
 
 def test_large_pictures_are_read_without_a_warning(
