@@ -65,3 +65,9 @@ class Batch:
         self.sent_at: Instant = 0
         self.replica: Replica | None = None
         self.call: Cancellable | None = None
+
+    def dissolve(self) -> None:
+        """Lets go of the members once nothing more is owed to them here: otherwise only the collector would."""
+        self.members = []
+        self.waiting = {}
+        self.call = None

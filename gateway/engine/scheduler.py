@@ -236,6 +236,7 @@ class VersionScheduler:
         except Exception:
             _log.exception("answering a batch of %s", self.version)
             self._fail_batch(batch, internal(), now)
+        batch.dissolve()
         self.wake()
 
     def _answer(self, batch: Batch, outcome: BackendResponse, now: Instant) -> None:
