@@ -32,6 +32,10 @@ class RetryBudget:
         self._hundredths -= repeats * 100
         return True
 
+    def refund(self, repeats: int) -> None:
+        """Gives tokens back for repeats that succeeded: they were worth it, so they do not count against the budget."""
+        self._hundredths = min(self._cap, self._hundredths + repeats * 100)
+
     @property
     def available(self) -> int:
         """Whole tokens left."""

@@ -46,5 +46,11 @@ def unreachable() -> GatewayError:
     return GatewayError(ErrorCode.BACKEND_UNREACHABLE, "no backend that has this model can be reached")
 
 
+def not_rerun(error: GatewayError) -> GatewayError:
+    """Returns what the members of a failed batch hear when they cannot be run alone: nobody knows whose fault it was."""
+    why = f"the batch that the request shared failed, and too many were run again already: {error.message}"
+    return GatewayError(ErrorCode.OVERLOADED, why, retry_after_ms=1000)
+
+
 def internal() -> GatewayError:
     return GatewayError(ErrorCode.INTERNAL, "internal error")

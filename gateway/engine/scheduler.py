@@ -20,7 +20,7 @@ from gateway.core.retrying import RetryBudget
 from gateway.core.signature import CheckedHead
 from gateway.engine.batch import Batch, PendingRequest
 from gateway.engine.flights import Flights
-from gateway.engine.refusals import expired, internal, overloaded, refusal, unreachable
+from gateway.engine.refusals import expired, internal, not_rerun, overloaded, refusal, unreachable
 from gateway.engine.replicas import Replica
 from gateway.errors import ErrorCode, GatewayError
 from gateway.messages import InferRequest, InferResponse, Instant, RequestContext
@@ -241,6 +241,8 @@ class VersionScheduler:
 
     def _answer(self, batch: Batch, outcome: BackendResponse, now: Instant) -> None:
         members = batch.members
+        if batch.attempt > 1:
+            self._rerun_budget.refund(len(members))
         rows = [member.checked.rows for member in members]
         parts = split(outcome, rows, self._public, self._heads, batchable=members[0].checked.batchable)
         waiting, pending_table, report = batch.waiting, self.pending, self._observer.request_done
@@ -277,6 +279,7 @@ class VersionScheduler:
             if self._rerun_budget.withdraw(len(survivors)):
                 self._requeue(survivors, together=False)
                 return
+            error = not_rerun(error)
         self._fail_batch(batch, error, now)
 
     def _requeue(self, members: list[PendingRequest], *, together: bool) -> None:

@@ -25,6 +25,15 @@ def test_withdrawing_is_all_or_nothing_and_savings_are_capped() -> None:
     assert budget.withdraw(5)
 
 
+def test_repeats_that_succeed_are_given_back_up_to_the_cap() -> None:
+    budget = RetryBudget(percent=0, burst=4)
+    assert budget.withdraw(4)
+    budget.refund(3)
+    assert budget.available == 3
+    budget.refund(100)
+    assert budget.available == 4
+
+
 def test_negative_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="negative"):
         RetryBudget(percent=-1)

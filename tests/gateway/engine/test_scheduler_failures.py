@@ -62,8 +62,30 @@ def test_when_everything_fails_the_re_runs_stay_within_their_budget(world: World
             answered += 1
             world.clock.settle()
     assert world.service.in_flight == 0
+    codes = set(world.observer.requests)
+    assert codes == {ErrorCode.BACKEND_FAILED, ErrorCode.OVERLOADED}, (
+        "nobody is blamed for what a neighbour may have done"
+    )
     # 480 requests in 60 batches; the budget allows 64 re-runs and 20 for each 100 requests after that.
     assert 60 < len(world.backend.calls) <= 60 + 64 + 96
+
+
+def test_innocent_requests_always_get_their_answer_beside_a_steady_share_of_bad_ones(world: World) -> None:
+    served = 0
+    for round_ in range(100):
+        callers = [world.ask((float(i == round_ % 7), i)) for i in range(7)]
+        world.clock.settle()
+        while served < len(world.backend.calls):
+            call = world.backend.calls[served]
+            served += 1
+            values = struct.unpack(f"<{2 * call.request.rows}f", b"".join(call.request.chunks[0]))
+            if 1.0 in values[::2]:
+                call.answer(GatewayError(ErrorCode.INVALID_REQUEST, "backend: bad value"))
+            else:
+                call.echo()
+            world.clock.settle()
+        outcomes = [caller.error.code if caller.error else None for caller in callers]
+        assert outcomes == [ErrorCode.INVALID_REQUEST if i == round_ % 7 else None for i in range(7)]
 
 
 def test_a_single_request_that_fails_is_not_run_again(world: World) -> None:
