@@ -48,6 +48,7 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     _add_doctor(commands)
     _add_demo(commands, given)
     _add_models(commands)
+    _add_bench(commands, given)
     version = commands.add_parser("version", help="print the version")
     version.set_defaults(module=None, run=_version)
     return parser
@@ -99,6 +100,17 @@ def _add_models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     fetch = actions.add_parser("fetch", help="fetch artifacts that the registry does not carry, checked by sha256")
     _add_config_options(fetch)
     fetch.set_defaults(module="gateway.commands.models_fetch")
+
+
+def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser], given: Sequence[str]) -> None:
+    about = "send open-loop load to a server of the Open Inference Protocol and judge it"
+    bench = commands.add_parser("bench", help=about, description=about)
+    bench.set_defaults(module="gateway.commands.bench")
+    if "bench" in given[:1]:
+        # As with the demo: what only this command needs is imported for its own command line alone.
+        command = importlib.import_module("gateway.commands.bench")
+        command.add_options(bench)
+        bench.epilog = command.EPILOG
 
 
 def _add_config_options(parser: argparse.ArgumentParser) -> None:
