@@ -1,0 +1,1 @@
+"""Triton, as seen from the engine: data calls, control calls, the embedded process, its model repository."""

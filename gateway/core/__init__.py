@@ -1,0 +1,1 @@
+"""The pure core: decides, performs nothing. Time and randomness are arguments; everything here can be replayed."""

@@ -47,7 +47,7 @@ def unreachable() -> GatewayError:
 
 
 def not_rerun(error: GatewayError) -> GatewayError:
-    """Returns what the members of a failed batch hear when they cannot be run alone: nobody knows whose fault it was."""
+    """Returns what a failed batch's members hear when they cannot be run alone: nobody knows whose fault it was."""
     why = f"the batch that the request shared failed, and too many were run again already: {error.message}"
     return GatewayError(ErrorCode.OVERLOADED, why, retry_after_ms=1000)
 

@@ -1,0 +1,1 @@
+"""What versions exist and which of them should be served."""

@@ -1,0 +1,1 @@
+"""What the gateway says about itself: counters, access log, process log."""
