@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 from pathlib import Path
@@ -20,15 +21,15 @@ def cpu_seconds(pid: int) -> float | None:
 def family(pid: int) -> dict[int, str]:
     """Returns the process and everything below it: process id to program name."""
     children: dict[int, list[int]] = {}
-    for entry in os.scandir("/proc"):
-        if entry.name.isdigit() and (fields := _stat(int(entry.name))) is not None:
-            children.setdefault(int(fields[1]), []).append(int(entry.name))
+    for name in os.listdir("/proc"):
+        if name.isdigit() and (fields := _stat(int(name))) is not None:
+            children.setdefault(int(fields[1]), []).append(int(name))
     found: dict[int, str] = {}
     waiting = [pid]
     while waiting:
         current = waiting.pop()
-        if (name := program(current)) is not None:
-            found[current] = name
+        if (called := program(current)) is not None:
+            found[current] = called
             waiting += children.get(current, [])
     return found
 
@@ -60,15 +61,9 @@ def listener_of(port: int) -> int | None:
             fields = line.split()
             if fields[3] == _LISTENING and int(fields[1].rpartition(":")[2], 16) == port:
                 inodes.add(f"socket:[{fields[9]}]")
-    for entry in os.scandir("/proc"):
-        if not entry.name.isdigit():
-            continue
-        try:
-            handles = [os.readlink(handle.path) for handle in os.scandir(f"/proc/{entry.name}/fd")]
-        except OSError:
-            continue
-        if inodes.intersection(handles):
-            return int(entry.name)
+    for pid in os.listdir("/proc"):
+        if pid.isdigit() and inodes.intersection(_handles(pid)):
+            return int(pid)
     return None
 
 
@@ -114,6 +109,15 @@ class CpuWatch:
                 name = self._processes[pid]
                 found[name] = found.get(name, 0.0) + now - before
         return {name: round(seconds, 3) for name, seconds in found.items()}
+
+
+def _handles(pid: str) -> set[str]:
+    found = set()
+    with contextlib.suppress(OSError):  # gone, or not ours to look into
+        for handle in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):  # closed in between
+                found.add(os.readlink(f"/proc/{pid}/fd/{handle}"))
+    return found
 
 
 def _stat(pid: int) -> list[str] | None:
