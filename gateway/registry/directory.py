@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from pathlib import Path
 
 from gateway.registry import layout
 from gateway.registry.document import MAX_DOCUMENT_BYTES, DocumentError
-from gateway.registry.integrity import verify_version
+from gateway.registry.integrity import check_manifest, verify_version
 from gateway.registry.manifest import Manifest, parse_manifest
 from gateway.registry.serving import ServingPointer, parse_serving
 from gateway.versions import ModelVersion
@@ -49,7 +50,7 @@ class DirectorySource:
             raise RegistryError(f"the registry {self.root} cannot be read: {error.strerror}") from error
         found = {}
         for folder in folders:
-            if not folder.is_dir() or folder.name == layout.STAGING_FOLDER:
+            if not folder.is_dir() or folder.name in (layout.STAGING_FOLDER, layout.OWN_FOLDER):
                 continue
             if not layout.is_model_name(folder.name):
                 self._warn(folder, "is not a model name; ignored")
@@ -90,12 +91,19 @@ class DirectorySource:
 
         Raises:
             RegistryError: the version is not there.
+            IntegrityError: its manifest is not the one that was published.
             DocumentError: its manifest cannot be used.
         """
+        folder = self.version_path(version)
         try:
-            return parse_manifest(_read(self.version_path(version) / layout.MANIFEST_FILE), version)
+            content = _read(folder / layout.MANIFEST_FILE)
         except FileNotFoundError as error:
             raise RegistryError(f"{version} is not in the registry") from error
+        digest: bytes | None = None
+        with suppress(FileNotFoundError):
+            digest = _read(folder / layout.MANIFEST_DIGEST_FILE)
+        check_manifest(str(version), content, digest)
+        return parse_manifest(content, version)
 
     def verify(self, version: ModelVersion) -> Manifest:
         """Returns the version's manifest after checking every file against it (blocking; see `verify_version`)."""

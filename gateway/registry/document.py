@@ -58,6 +58,13 @@ class Reader:
     def has(self, key: str) -> bool:
         return key in self._value
 
+    def null(self, key: str) -> bool:
+        """Returns whether the key is there and says null, which stands for "none"."""
+        found = key in self._value and self._value[key] is None
+        if found:
+            self._seen.add(key)
+        return found
+
     def text(self, key: str, default: str | None = None) -> str:
         value = self._get(key, default)
         if isinstance(value, str):

@@ -11,7 +11,7 @@ import os
 import stat
 from pathlib import Path
 
-from gateway.registry.layout import relative_problem
+from gateway.registry.layout import MANIFEST_DIGEST_FILE, MANIFEST_FILE, relative_problem
 from gateway.registry.manifest import FileEntry, Manifest
 
 _CHUNK = 1 << 20
@@ -27,6 +27,16 @@ class IntegrityError(ValueError):
 
 class ArtifactsNotFetched(IntegrityError):
     """All that is wrong: files that come from a pinned package were not fetched yet."""
+
+
+def check_manifest(version: str, manifest: bytes, line: bytes | None) -> None:
+    """Returns if the manifest is the one that was published; `line` is its digest file, None if there is none.
+
+    Raises:
+        IntegrityError: it was changed.
+    """
+    if line is not None and line.split()[:1] != [hashlib.sha256(manifest).hexdigest().encode()]:
+        raise IntegrityError(version, [f"{MANIFEST_FILE} has another sha256 than {MANIFEST_DIGEST_FILE} says"])
 
 
 def sha256_of(path: Path) -> str:

@@ -14,6 +14,10 @@ MANIFEST_FILE = "manifest.json"
 SERVING_FILE = "serving.json"
 STAGING_FOLDER = ".staging"
 JOURNAL_FILE = "journal.ndjson"
+MANIFEST_DIGEST_FILE = "manifest.sha256"
+"""The manifest's own sha256, as sha256sum writes it; versions that were published have it."""
+OWN_FOLDER = ".registry"
+"""What the writers keep beside the models: numbers given out, claims on pointers, versions retired."""
 ARTIFACTS_FOLDER = "artifacts"
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")

@@ -8,6 +8,7 @@ Shapes are written as in Triton's config.pbtxt: without the batch dimension when
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -90,6 +91,8 @@ class Manifest:
     description: str = ""
     metrics: Mapping[str, Any] = field(default_factory=dict)
     lineage: Mapping[str, Any] = field(default_factory=dict)
+    digest: str = ""
+    """sha256 of the document itself: it names this content among all versions ever published."""
 
 
 def parse_manifest(content: bytes, version: ModelVersion | None = None) -> Manifest:
@@ -112,6 +115,7 @@ def parse_manifest(content: bytes, version: ModelVersion | None = None) -> Manif
         description=reader.text("description", ""),
         metrics=reader.mapping("metrics"),
         lineage=reader.mapping("lineage"),
+        digest=hashlib.sha256(content).hexdigest(),
     )
     reader.close()
     _cross_check(manifest, reader)

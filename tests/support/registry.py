@@ -32,3 +32,12 @@ def publish(root: Path, model: str = "m", version: int = 1, **changes: Any) -> P
     (folder / ARTIFACT).write_bytes(CONTENT)
     (folder / "manifest.json").write_text(json.dumps(document(model, version) | changes))
     return folder
+
+
+def prepared(folder: Path, content: bytes = CONTENT, **changes: Any) -> Path:
+    """Writes a folder that `publish_version` takes (a manifest without identity, and its artifact) and returns it."""
+    (folder / ARTIFACT).parent.mkdir(parents=True)
+    (folder / ARTIFACT).write_bytes(content)
+    described = {key: value for key, value in document().items() if key not in ("model", "version", "files")} | changes
+    (folder / "manifest.json").write_text(json.dumps(described))
+    return folder

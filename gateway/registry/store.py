@@ -1,0 +1,121 @@
+"""The store port: what a registry needs from the place where it lies, be it a folder or a bucket.
+
+Keys are relative paths with "/". Three guarantees carry everything above: a version is complete or absent; `create`
+never overwrites; of two `replace` calls that started from the same content, at most one wins. What a call returned
+from is durable. All calls block: make them off the event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+Step = Callable[[str], None]
+"""Hears the name of each step as it is reached. Tests kill the process there; production passes `no_step`."""
+
+
+def no_step(_: str) -> None:
+    """Ignores a step."""
+
+
+class StoreError(Exception):
+    """The store cannot do what was asked; the message says why and what to do."""
+
+
+class AlreadyThere(StoreError):
+    """Something of that name exists, and nothing was changed."""
+
+
+class Changed(StoreError):
+    """The content is not the one that was read, and nothing was changed: read again and decide again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A small document and the tag of exactly this content, for `Store.replace`."""
+
+    content: bytes
+    tag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was written: bytes and sha256 in lower-case hex."""
+
+    size: int
+    sha256: str
+
+
+class Writing(Protocol):
+    """One version on its way into the store; nobody sees it before `commit` returns."""
+
+    def add(self, path: str, source: Path | bytes) -> Written:
+        """Writes one file of the version. `path` was checked by `layout.relative_problem`."""
+        ...
+
+    def written(self, path: str) -> Written:
+        """Returns what reading the file back from the store gives."""
+        ...
+
+    def commit(self, manifest: bytes) -> None:
+        """Writes the manifest last and makes the version visible, complete. Raises AlreadyThere."""
+        ...
+
+    def abandon(self) -> None:
+        """Removes what was written, unless it was committed. May be called again."""
+        ...
+
+
+class Store(Protocol):
+    """Where a registry lies."""
+
+    @property
+    def location(self) -> str:
+        """Returns the place for messages, without secrets."""
+        ...
+
+    def read(self, key: str) -> Stored | None:
+        """Returns the document, None if there is none. Reads at most one byte more than a document may have."""
+        ...
+
+    def create(self, key: str, content: bytes) -> str:
+        """Writes a new document and returns its tag. Raises AlreadyThere."""
+        ...
+
+    def replace(self, key: str, content: bytes, tag: str) -> str:
+        """Writes over the content with `tag` and returns the new tag. Raises Changed."""
+        ...
+
+    def append(self, key: str, line: bytes) -> None:
+        """Adds one line (without line end) to a log, whole or not at all."""
+        ...
+
+    def lines(self, key: str) -> Iterator[bytes]:
+        """Yields the lines of a log, oldest first; what a crash tore is left out."""
+        ...
+
+    def names(self, folder: str) -> list[str]:
+        """Returns the names of what lies in the folder, sorted; none if there is no such folder."""
+        ...
+
+    def digest(self, key: str) -> Written | None:
+        """Returns size and sha256 of a file of any size; None if it is not there. Raises StoreError for a link out."""
+        ...
+
+    def fetch(self, key: str, target: Path) -> Written:
+        """Copies a file of any size to a new local file and returns what was copied."""
+        ...
+
+    def begin(self, folder: str) -> Writing:
+        """Starts writing a version's folder."""
+        ...
+
+    def remove(self, folder: str) -> None:
+        """Removes a folder and all in it; for a version the manifest goes first. Nothing there is no error."""
+        ...
+
+    def leftovers(self, older_than_s: float, *, remove: bool) -> list[str]:
+        """Finishes or finds what crashed publishers left, and with `remove` removes it; returns a line about each."""
+        ...
