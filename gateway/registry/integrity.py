@@ -29,13 +29,18 @@ class ArtifactsNotFetched(IntegrityError):
     """All that is wrong: files that come from a pinned package were not fetched yet."""
 
 
+def manifest_digest(manifest: bytes) -> bytes:
+    """Returns the content of the digest file, as `sha256sum manifest.json` prints it."""
+    return f"{hashlib.sha256(manifest).hexdigest()}  {MANIFEST_FILE}\n".encode()
+
+
 def check_manifest(version: str, manifest: bytes, line: bytes | None) -> None:
     """Returns if the manifest is the one that was published; `line` is its digest file, None if there is none.
 
     Raises:
         IntegrityError: it was changed.
     """
-    if line is not None and line.split()[:1] != [hashlib.sha256(manifest).hexdigest().encode()]:
+    if line is not None and line != manifest_digest(manifest):
         raise IntegrityError(version, [f"{MANIFEST_FILE} has another sha256 than {MANIFEST_DIGEST_FILE} says"])
 
 

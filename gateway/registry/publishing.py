@@ -18,6 +18,7 @@ from typing import Any
 from gateway.registry import journal, layout, numbering
 from gateway.registry.describing import DescribeOptions, Description, describe
 from gateway.registry.document import DocumentError
+from gateway.registry.integrity import manifest_digest
 from gateway.registry.manifest import parse_manifest
 from gateway.registry.pointing import pointer_of
 from gateway.registry.serving import ServingPointer
@@ -83,7 +84,7 @@ def publish_version(
         files = _write(writing, description, options)
         origin = {"at": at, "by": actor, "reason": reason, "tool": options.tool}
         manifest = _manifest(description, version, files, options, origin)
-        _add_digest(writing, manifest)
+        writing.add(layout.MANIFEST_DIGEST_FILE, manifest_digest(manifest))
         if not options.serve:
             pin(store, name, actor)
             options.step("pinned")
@@ -191,11 +192,6 @@ def _manifest(
     except DocumentError as error:
         raise PublishError(str(error)) from error
     return content
-
-
-def _add_digest(writing: Writing, manifest: bytes) -> None:
-    line = f"{hashlib.sha256(manifest).hexdigest()}  {layout.MANIFEST_FILE}\n"
-    writing.add(layout.MANIFEST_DIGEST_FILE, line.encode())
 
 
 def _usable_pointer(store: Store, model: str) -> ServingPointer | None:
