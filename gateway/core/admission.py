@@ -9,6 +9,9 @@ from __future__ import annotations
 from gateway.core.plans import Rejection, RejectionKind
 from gateway.errors import ErrorCode, GatewayError
 
+_RETRY_AFTER_MS = 1000
+"""A hint without evidence: what is in flight belongs to many models."""
+
 
 class Admission:
     """The process-wide bounds on accepted and unanswered requests."""
@@ -60,9 +63,12 @@ class Admission:
             return GatewayError(
                 ErrorCode.OVERLOADED,
                 f"too many requests in flight (limits.max_requests_in_flight = {self._max_requests})",
+                retry_after_ms=_RETRY_AFTER_MS,
             )
         if bytes_in_flight + nbytes > self._max_bytes:
             return GatewayError(
-                ErrorCode.OVERLOADED, f"too many bytes in flight (limits.max_bytes_in_flight = {self._max_bytes})"
+                ErrorCode.OVERLOADED,
+                f"too many bytes in flight (limits.max_bytes_in_flight = {self._max_bytes})",
+                retry_after_ms=_RETRY_AFTER_MS if nbytes <= self._max_bytes else None,
             )
         return None

@@ -22,6 +22,9 @@ _REFUSALS: dict[RejectionKind, tuple[ErrorCode, str]] = {
         "too many bytes in flight (limits.max_bytes_in_flight = {limit})",
     ),
 }
+RETRY_AFTER_MS = 1000
+"""The hint where nothing has been measured yet that would make a better one."""
+_WITHOUT_EVIDENCE = frozenset({RejectionKind.QUEUE_ROWS, RejectionKind.CANNOT_FINISH})
 
 
 def refusal(model_name: str, rejection: Rejection) -> GatewayError:
@@ -30,6 +33,8 @@ def refusal(model_name: str, rejection: Rejection) -> GatewayError:
     retry = None
     if code is ErrorCode.OVERLOADED and rejection.retry_after is not None:
         retry = max(1, rejection.retry_after // 1_000_000)
+    elif rejection.kind in _WITHOUT_EVIDENCE:
+        retry = RETRY_AFTER_MS
     message = f"model '{model_name}': {reason.format(limit=rejection.limit)}"
     return GatewayError(code, message, retry_after_ms=retry)
 
@@ -49,7 +54,7 @@ def unreachable() -> GatewayError:
 def not_rerun(error: GatewayError) -> GatewayError:
     """Returns what a failed batch's members hear when they cannot be run alone: nobody knows whose fault it was."""
     why = f"the batch that the request shared failed, and too many were run again already: {error.message}"
-    return GatewayError(ErrorCode.OVERLOADED, why, retry_after_ms=1000)
+    return GatewayError(ErrorCode.OVERLOADED, why, retry_after_ms=RETRY_AFTER_MS)
 
 
 def internal() -> GatewayError:

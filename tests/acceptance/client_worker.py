@@ -1,7 +1,7 @@
 """A client process: unmodified tritonclient, driven by JSON lines on stdin. Runs in the client environment.
 
-Each line is {"op": …, "client": "http" | "grpc" | "http_aio" | "grpc_aio", "url": …, …}; each answer line is {"ok": …} or
-{"error": message, "status": …}. Tensors travel as {"name", "datatype", "shape", "data"} with flat lists.
+Each line is {"op": …, "client": "http" | "grpc" | "http_aio" | "grpc_aio", "url": …, …}; each answer line is {"ok": …}
+or {"error": message, "status": …}. Tensors travel as {"name", "datatype", "shape", "data"} with flat lists.
 """
 
 import asyncio
@@ -70,10 +70,7 @@ def answer_of(result):
     outputs = []
     for output in response["outputs"]:
         array = result.as_numpy(output["name"])
-        if array.dtype == np.object_:
-            data = [element.decode() for element in array.ravel()]
-        else:
-            data = array.ravel().tolist()
+        data = [element.decode() for element in array.ravel()] if array.dtype == np.object_ else array.ravel().tolist()
         outputs.append(
             {
                 "name": output["name"],

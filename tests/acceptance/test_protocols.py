@@ -73,9 +73,7 @@ def test_requested_outputs_only(call: Any) -> None:
 
 
 def test_json_tensors_over_rest(call: Any) -> None:
-    outputs = outputs_of(
-        call("infer", model="add_sub", inputs=add_sub(3), binary=False, outputs=["SUM", "DIFFERENCE"])
-    )
+    outputs = outputs_of(call("infer", model="add_sub", inputs=add_sub(3), binary=False, outputs=["SUM", "DIFFERENCE"]))
     assert outputs["SUM"] == [4 * i for i in range(48)]
 
 

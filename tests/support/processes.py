@@ -8,7 +8,10 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
+import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 TRITON_ENVIRONMENT = Path(os.environ.get("SLUICE_TRITON_ENV", ROOT / ".venv-triton"))
 START_SECONDS = 120
 WORKER = ROOT / "tests" / "acceptance" / "client_worker.py"
+LOAD_CLIENT = ROOT / "tests" / "acceptance" / "load_client.py"
+_POLL_SECONDS = 0.02
 
 
 def read_line(process: subprocess.Popen[bytes], seconds: float) -> str:
@@ -35,10 +40,49 @@ def read_line(process: subprocess.Popen[bytes], seconds: float) -> str:
     return line.decode().rstrip("\n")
 
 
+def until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
+    """Asks `condition` until it returns something true, and returns that; fails after `seconds` saying `what`."""
+    deadline = time.monotonic() + seconds  # noqa: TID251
+    never = threading.Event()
+    while not (found := condition()):
+        if time.monotonic() > deadline:  # noqa: TID251
+            raise AssertionError(f"not within {seconds} s: {what}")
+        never.wait(_POLL_SECONDS)
+    return found
+
+
+def fetch(url: str, body: bytes | None = None, seconds: float = 10) -> bytes:
+    """Returns the body of a GET (or of a POST of `body`) that must be answered with success."""
+    with urllib.request.urlopen(f"http://{url}", body, timeout=seconds) as answer:
+        content: bytes = answer.read()
+        return content
+
+
+def alive(pid: int) -> bool:
+    """Returns whether a process runs under this id (one that has ended and is not yet reaped does not)."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in "ZX"
+
+
+def descendants(pid: int) -> list[int]:
+    """Returns the ids of all processes below `pid`."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, task.read_text().split()):
+            found += [child, *descendants(child)]
+    return found
+
+
 class Gateway:
     """A `sluice serve` process on free ports, with its own embedded Triton unless told otherwise."""
 
-    def __init__(self, folder: Path, registry: Path | None, settings: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, folder: Path, registry: Path | None, settings: dict[str, Any] | None = None, *, wait: bool = True
+    ) -> None:
+        """Without `wait` it is up only after `wait_ready`."""
         folder.mkdir(parents=True, exist_ok=True)
         everything: dict[str, Any] = {
             "server.rest_port": 0,
@@ -59,6 +103,11 @@ class Gateway:
         self.error_path = folder / "gateway.stderr"
         with self.error_path.open("wb") as errors:
             self.process = subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors)
+        if wait:
+            self.wait_ready()
+
+    def wait_ready(self) -> Gateway:
+        """Returns when the gateway has announced itself; its addresses are known from then on."""
         try:
             self.ready: dict[str, Any] = json.loads(read_line(self.process, START_SECONDS))
         except BaseException as error:
@@ -69,6 +118,18 @@ class Gateway:
         self.rest: str = self.ready["rest"]
         self.grpc: str = self.ready["grpc"]
         self.admin: str = self.ready["admin"]
+        return self
+
+    def metrics(self) -> dict[str, float]:
+        """Returns what /metrics says, by name with labels as it stands there."""
+        lines = fetch(f"{self.admin}/metrics").decode().splitlines()
+        pairs = [line.rpartition(" ") for line in lines if line and not line.startswith("#")]
+        return {name: float(value) for name, _, value in pairs}
+
+    def triton_count(self, model: str, version: int = 1) -> int:
+        """Returns how many rows Triton itself has counted for that version."""
+        answer = json.loads(fetch(f"{self.ready['triton_http']}/v2/models/{model}.v{version}/stats"))
+        return int(answer["model_stats"][0]["inference_count"])
 
     def stop(self, seconds: float = 60) -> int:
         """Ends the gateway with SIGTERM and returns its exit status."""
@@ -109,3 +170,46 @@ class ClientWorker:
         self.process.stdin.close()
         self.process.wait(30)
         self.process.stdout.close()
+
+
+class LoadClient:
+    """A process of many concurrent clients that compare every answer; see `load_client.py`."""
+
+    def __init__(self, gateway: Gateway, **settings: Any) -> None:
+        """Sends without end unless told a number of `requests`; returns when every client had an answer."""
+        call = {"rest": gateway.rest, "grpc": gateway.grpc, **settings}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        self.process = subprocess.Popen(
+            [sys.executable, str(LOAD_CLIENT), json.dumps(call)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+        )
+        try:
+            assert read_line(self.process, 30) == "under way"
+        except BaseException:
+            self.end()
+            raise
+
+    def report(self, seconds: float = 60) -> dict[str, Any]:
+        """Waits for the end (asked for by `finish`, or by itself) and returns the tally."""
+        try:
+            tally: dict[str, Any] = json.loads(read_line(self.process, seconds))
+            assert self.process.wait(10) == 0
+            return tally
+        finally:
+            self.end()
+
+    def finish(self) -> dict[str, Any]:
+        """Lets every client finish its request and stop; returns the tally."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        return self.report()
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe is not None
+            pipe.close()
