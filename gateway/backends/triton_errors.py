@@ -13,7 +13,6 @@ from gateway.errors import ErrorCode, GatewayError
 _CODES = {
     1: ErrorCode.BACKEND_FAILED,  # CANCELLED although we did not cancel
     3: ErrorCode.INVALID_REQUEST,
-    4: ErrorCode.DEADLINE_EXCEEDED,
     5: ErrorCode.MODEL_NOT_READY,  # we only send to versions that were ready: it went away underneath us
     8: ErrorCode.OVERLOADED,
     12: ErrorCode.UNSUPPORTED,
@@ -48,6 +47,9 @@ def from_grpc_status(status: int, message: str) -> GatewayError:
     """Returns the error for a non-zero gRPC `status` that Triton itself answered."""
     if _DEAD.search(message):
         return ModelDied()
+    if status == 4:
+        # Triton was given the rest of the request's own time, so this is the caller's deadline and not the backend's.
+        return GatewayError(ErrorCode.DEADLINE_EXCEEDED, "the request's deadline passed while running")
     code = _CODES.get(status, ErrorCode.BACKEND_FAILED)
     return GatewayError(code, f"backend: {clean(message) or f'status {status} without a message'}")
 

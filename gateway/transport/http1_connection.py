@@ -21,6 +21,9 @@ _VIEW_BYTES = 16 * 1024
 """From this size on a body is a view of what was received instead of a copy."""
 _LINGER_MS = 2_000
 _LINGER_BYTES = 16 * 1024 * 1024
+_DRAIN_MS = 1_000
+"""How long a connection with nothing to do is still read while draining: its peer may just be sending a request, and
+would take a close for a lost one. What comes is answered with `connection: close`."""
 _JSON = b"content-type: application/json\r\n"
 
 _HEAD, _BODY, _CHUNKED = range(3)
@@ -52,12 +55,14 @@ class Http1Connection(Http1Output):
         self._charged = 0
         self._since = self._active = listener.tick
         self._expecting_head = True
+        self._drained_at: int | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
         self._transport.set_write_buffer_limits(high=WRITE_BYTES)
         if not self._registry.admit(self):
-            self._refuse(503, "too many connections", linger=False)
+            why = "the server is shutting down" if self._registry.draining else "too many connections"
+            self._refuse(503, why, linger=False)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
@@ -288,14 +293,14 @@ class Http1Connection(Http1Output):
         elif self._buffer:
             if age > ticks(limits.header_timeout_ms):
                 self._refuse(408, "request head not received in time")
-        elif self._registry.draining or tick - self._active > ticks(
+        elif tick - self._active > ticks(
             limits.header_timeout_ms if self._expecting_head else limits.idle_timeout_ms
-        ):
+        ) or (self._drained_at is not None and tick - max(self._drained_at, self._active) > ticks(_DRAIN_MS)):
             self._close()
 
     def drain(self) -> None:
-        if not self._pending and self._mode == _HEAD and not self._buffer and not self._ending:
-            self._close()
+        if self._drained_at is None:
+            self._drained_at = self._listener.tick
 
     def abort(self) -> None:
         if self._transport is not None:
