@@ -72,6 +72,10 @@ class ServerConfig:
     grpc_engine: Literal["native", "grpcio"] = _setting(
         "native", "Which server speaks gRPC: our own transport, or the slower grpcio package (extra `grpcio`).",
         choices=("native", "grpcio"))
+    ready_policy: Literal["all", "any", "listed"] = _setting(
+        "all", "Which models must take requests for the gateway to be ready: all that should be served, any of them, "
+        "or those in ready_models. Without models it is never ready.", choices=("all", "any", "listed"))
+    ready_models: tuple[str, ...] = _setting((), "The models that ready_policy = \"listed\" waits for.")
     drain_delay_ms: int = _setting(
         0, "After SIGTERM: how long readiness says no while requests are still taken, so that balancers notice.",
         minimum=0, maximum=600_000)
@@ -128,8 +132,25 @@ class RegistryConfig:
     """Where the models come from."""
 
     root: str = _setting("model_repo", "Folder of the registry.", path=True)
-    poll_interval_ms: int = _setting(5_000, "How often the registry is looked at for changes.",
-                                     minimum=100, maximum=_DAY_MS)
+    poll_interval_ms: int = _setting(
+        1_000, "How often the registry is looked at for changes, more or less: looks are spread by a tenth at random.",
+        minimum=100, maximum=_DAY_MS)
+    cache_folder: str = _setting(
+        "", "Where verified copies of the versions in use are kept, so that a restart serves without the registry; "
+        "belongs to one gateway. Empty: the folder `registry` in triton.work_folder.", path=True)
+    swap_policy: Literal["availability", "resource"] = _setting(
+        "availability", "\"availability\" loads the new version before the old one leaves; \"resource\" takes the old "
+        "one away first, on one Triton at a time, for memory that cannot hold both.",
+        choices=("availability", "resource"))
+    allow_breaking: bool = _setting(
+        False, "Serve a new version although it would break callers of the one before: inputs or outputs renamed, "
+        "retyped or reshaped.")
+    drain_limit_ms: int = _setting(
+        60_000, "Time a version that was replaced has to answer what it has accepted; then the rest is failed.",
+        minimum=0, maximum=_DAY_MS)
+    orphan_age_ms: int = _setting(
+        10_000, "How long a loaded version that an earlier gateway left in a Triton, and that nobody wants, must have "
+        "been seen before it is unloaded.", minimum=0, maximum=_DAY_MS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,6 +41,10 @@ def _server(config: Config) -> Iterator[str]:
         if port and port in seen:
             yield f"{seen[port]} and {name} are both {port}"
         seen.setdefault(port, name)
+    if server.ready_policy == "listed" and not server.ready_models:
+        yield 'server.ready_models must name at least one model when server.ready_policy = "listed"'
+    if server.ready_models and server.ready_policy != "listed":
+        yield 'server.ready_models has no effect unless server.ready_policy = "listed"'
     for setting in ("host", "admin_host"):
         value = getattr(server, setting)
         if (not value and setting == "host") or any(c.isspace() or c == "/" for c in value):

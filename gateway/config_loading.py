@@ -253,6 +253,10 @@ def _value(hint: Any, rule: Rule, given: _Given) -> object:
     value = given.value
     if kind is tuple:
         return _tuple(typing.get_args(hint)[0], rule, given)
+    if kind is bool:
+        if not isinstance(value, bool):
+            raise ValueError(f"must be true or false, not {_shown(value, rule)}")
+        return value
     if kind is int or int in typing.get_args(hint):
         return _integer(value, rule)
     if given.raw is not None and not isinstance(value, str):

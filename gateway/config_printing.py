@@ -47,7 +47,7 @@ def literal(value: object) -> str:
     if isinstance(value, str):
         # JSON's escapes are TOML's, except that JSON leaves DEL alone and TOML does not.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    return str(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _section(body: Any) -> Iterator[str]:

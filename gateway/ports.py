@@ -20,7 +20,7 @@ from gateway.messages import (
     RequestHead,
 )
 from gateway.tensors import TensorSpec
-from gateway.versions import ModelVersion, VersionState
+from gateway.versions import ModelVersion, VersionRecord, VersionState
 
 
 class Clock(Protocol):
@@ -98,16 +98,26 @@ class InferenceBackend(Protocol):
 class RepositoryControl(Protocol):
     """Loads and unloads versions on one replica."""
 
-    async def load(self, version: ModelVersion) -> None:
-        """Loads and waits until that version is ready. Raises GatewayError with the backend's reason."""
+    async def load(self, version: ModelVersion, *, fresh: bool = False) -> None:
+        """Returns when exactly that version is ready there.
+
+        What is loaded already and is that very version stays as it is, unless it must be loaded `fresh`. Raises
+        GatewayError with the backend's reason.
+        """
         ...
 
     async def unload(self, version: ModelVersion) -> None: ...
 
-    async def is_ready(self, version: ModelVersion) -> bool: ...
+    async def is_ready(self, version: ModelVersion) -> bool | None:
+        """Returns what the replica says of that version; None if it cannot be asked."""
+        ...
 
     async def metadata(self, version: ModelVersion) -> ModelMetadata:
         """Returns the version's own metadata under its public name."""
+        ...
+
+    async def loaded(self) -> list[ModelVersion]:
+        """Returns every version that a gateway loaded there, this one or one before it. Raises GatewayError."""
         ...
 
     async def server_ready(self) -> bool: ...
@@ -117,7 +127,35 @@ class RegistrySource(Protocol):
     """Says which versions should be served."""
 
     async def desired(self) -> dict[str, tuple[int, ...]]:
-        """Returns the complete set: model name to version numbers, the stable one first."""
+        """Returns the complete set: model name to version numbers, the stable one first; none withdraws the model."""
+        ...
+
+
+class VersionRecords(Protocol):
+    """What is known about the versions of a registry beyond that they should be served."""
+
+    async def record(self, version: ModelVersion) -> VersionRecord:
+        """Returns what the registry recorded, after proving that every file is the one that was published.
+
+        Raises:
+            ValueError: with what is wrong, naming the file.
+        """
+        ...
+
+    def allows_breaking(self, model_name: str) -> bool:
+        """Whether the model's next version may break the callers of the one that serves."""
+        ...
+
+    def generation(self, model_name: str) -> int:
+        """Returns a number that changes whenever somebody decided anew what the model should serve."""
+        ...
+
+    def last_good(self, model_name: str) -> int | None:
+        """Returns the version that was the last to get the model's traffic, also in an earlier life of the gateway."""
+        ...
+
+    async def remember(self, model_name: str, number: int) -> None:
+        """Notes that this version gets the model's traffic now."""
         ...
 
 

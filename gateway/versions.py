@@ -1,10 +1,13 @@
-"""Version nouns: which version of a model exists, in what state, and which of them gets traffic."""
+"""Version nouns: which version of a model exists, in what state, what is recorded of it, and which gets traffic."""
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+from gateway.messages import ModelMetadata
+from gateway.tensors import TensorSpec
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -45,3 +48,36 @@ class RouteTable:
 
     generation: int
     routes: Mapping[str, Route]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorData:
+    """One concrete tensor: its raw bytes fit its `spec`."""
+
+    spec: TensorSpec
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenSet:
+    """Inputs with the outputs that they must give.
+
+    Tensors have the batch dimension where the version batches, all with the same number of rows; rows are independent.
+    `tolerance` is (absolute, relative) by output name; an output without one must be equal.
+    """
+
+    inputs: tuple[TensorData, ...]
+    outputs: tuple[TensorData, ...]
+    tolerance: Mapping[str, tuple[float, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRecord:
+    """What the registry recorded of a version: how it must describe itself, what it must answer, inputs to warm with.
+
+    `metadata` has names, types, shapes and max_batch_size only; `warmup` is empty where none were recorded.
+    """
+
+    metadata: ModelMetadata
+    golden: GoldenSet | None = None
+    warmup: tuple[TensorData, ...] = ()

@@ -96,6 +96,8 @@ def _allowed(setting: dataclasses.Field[Any]) -> str:
     rule = rule_of(setting)
     if rule.choices:
         return ", ".join(f'`"{choice}"`' for choice in rule.choices)
+    if isinstance(setting.default, bool):
+        return "`true`, `false`"
     if rule.secret:
         return "environment only"
     if rule.minimum is not None and rule.maximum is not None:

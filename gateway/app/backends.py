@@ -19,7 +19,7 @@ from gateway.config import Config
 from gateway.engine.clock import LoopClock, pause
 from gateway.engine.replicas import Replica
 from gateway.engine.tasks import TaskGroup
-from gateway.ports import RegistrySource
+from gateway.ports import RegistrySource, VersionRecords
 from gateway.registry.directory import DirectorySource
 from gateway.transport.listener import BugReport
 from gateway.versions import ModelVersion
@@ -39,6 +39,7 @@ class Backends:
         self._channels: list[TritonChannel] = []
         self._directory = DirectorySource(Path(config.registry.root))
         self.source: RegistrySource = self._directory
+        self.records: VersionRecords | None = None
         self.process: TritonProcess | None = None
         self.repository: Path | None = None
         self.replicas: list[Replica] = []

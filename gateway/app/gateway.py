@@ -11,6 +11,7 @@ import asyncio
 import gc
 import logging
 import os
+import random
 import signal
 import time
 from collections.abc import Callable
@@ -28,16 +29,18 @@ from gateway.config_loading import admin_token
 from gateway.core.admission import Admission
 from gateway.core.batching import Batcher, BatchLimits
 from gateway.core.cost_profile import CostProfile
+from gateway.core.health import ReadyPolicy
 from gateway.core.merging import HeadCache
+from gateway.core.reconciling import SwapPolicy
 from gateway.engine.clock import LoopClock, pause
 from gateway.engine.flights import Flights
-from gateway.engine.manager import VersionManager
+from gateway.engine.manager import ManagerOptions, VersionManager
 from gateway.engine.replicas import Replica, ReplicaSet
 from gateway.engine.scheduler import VersionScheduler
 from gateway.engine.served import ServedVersion
 from gateway.engine.service import InferService
 from gateway.engine.tasks import TaskGroup
-from gateway.engine.warmup import warm
+from gateway.engine.watching import SourceWatch
 from gateway.frontends.context import ContextFactory
 from gateway.frontends.server_info import ServerInfo
 from gateway.messages import ModelMetadata
@@ -65,7 +68,11 @@ class Gateway:
         self.observer = self.telemetry.observer
         limits = config.limits
         self.service = InferService(
-            self.clock, self.observer, Admission(limits.max_requests_in_flight, limits.max_bytes_in_flight)
+            self.clock,
+            self.observer,
+            Admission(limits.max_requests_in_flight, limits.max_bytes_in_flight),
+            ReadyPolicy(config.server.ready_policy),
+            config.server.ready_models,
         )
         contexts = ContextFactory(
             self.clock.now,
@@ -105,16 +112,7 @@ class Gateway:
         replicas = ReplicaSet(self.backends.replicas)
         self._replicas = replicas
         self._heads = HeadCache()
-        self.manager = VersionManager(
-            self.backends.source,
-            replicas,
-            self.service,
-            self.clock,
-            self.observer,
-            self._serve,
-            lambda served, replica: warm(served, replica, self.clock),
-            self.config.registry.poll_interval_ms / 1000,
-        )
+        self.manager = self._manager(replicas)
         await self._start_admin(EngineView(self.service, self.manager, replicas, self.telemetry.metrics))
         await self._connected(10.0)
         self.manager.start()
@@ -187,6 +185,26 @@ class Gateway:
     async def _finish(self, seconds: float) -> None:
         await self.listeners.wait_drained(seconds)
 
+    def _manager(self, replicas: ReplicaSet) -> VersionManager:
+        registry = self.config.registry
+        rng = random.Random(os.urandom(8))
+        options = ManagerOptions(
+            policy=SwapPolicy(registry.swap_policy),
+            drain_limit=registry.drain_limit_ms * _MILLISECOND,
+            orphan_age=registry.orphan_age_ms * _MILLISECOND,
+        )
+        return VersionManager(
+            SourceWatch(self.backends.source, self.clock, rng, registry.poll_interval_ms / 1000),
+            self.backends.records,
+            replicas,
+            self.service,
+            self.clock,
+            self.observer,
+            self._serve,
+            options,
+            pause,
+        )
+
     def _serve(self, version: ModelVersion, metadata: ModelMetadata) -> ServedVersion:
         """Builds the queue of one version."""
         batching = self.config.batching_for(version.model_name)
@@ -218,7 +236,7 @@ class Gateway:
         for served in self.service.all_versions():
             served.scheduler.wake()
         if self.manager is not None:
-            self.manager.trigger()
+            self.manager.backend_changed()
 
     def _replica_lost(self, replica: Replica) -> None:
         if self.manager is not None:

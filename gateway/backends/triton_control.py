@@ -1,7 +1,8 @@
 """The control plane's end towards one Triton: load, unload, readiness, metadata.
 
 Loads go over gRPC and one at a time per replica (HTTP loads block Triton's own front end, and two loads of one name
-race). A load's answer is not trusted alone: the version must say it is ready before it counts.
+race). A load's answer is not trusted alone: the version must say it is ready, and its configuration must carry the
+fingerprint of what was to be loaded, before it counts.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from dataclasses import replace
 from typing import Protocol
 
 from gateway.backends.triton_channel import TritonChannel
-from gateway.backends.triton_names import TritonNames
+from gateway.backends.triton_names import TritonNames, version_of
+from gateway.backends.triton_repository import FINGERPRINT
 from gateway.errors import ErrorCode, GatewayError
 from gateway.messages import ModelMetadata, Nanos
 from gateway.versions import ModelVersion
@@ -22,10 +24,14 @@ _SECOND: Nanos = 1_000_000_000
 _ASK = 5 * _SECOND
 _LOAD = 120 * _SECOND
 _CONFIRMATIONS = 50
+_SILENCE = frozenset({ErrorCode.BACKEND_UNREACHABLE, ErrorCode.DEADLINE_EXCEEDED})
+"""Errors that say nothing about the model asked for."""
 
 
 class Placement(Protocol):
     """Puts a version where Triton finds it, or carries it along with the load call."""
+
+    async def fingerprint(self, version: ModelVersion) -> str: ...
 
     async def prepare(self, version: ModelVersion) -> dict[str, str | bytes]: ...
 
@@ -48,21 +54,29 @@ class TritonControl:
         self._pause = pause
         self._one_at_a_time = asyncio.Lock()
 
-    async def load(self, version: ModelVersion) -> None:
-        """Loads and waits until that version is ready. Raises GatewayError with the backend's reason."""
-        name, _ = self._names(version)
+    async def load(self, version: ModelVersion, *, fresh: bool = False) -> None:
+        """Returns when exactly that version is ready; see `ports.RepositoryControl.load`."""
         async with self._one_at_a_time:
-            if self._placement is not None:
-                parameters = await self._placement.prepare(version)
-                await self._channel.unary(b"RepositoryModelLoad", _load_request(name, parameters), _LOAD)
-            for _ in range(_CONFIRMATIONS):
-                if await self.is_ready(version):
-                    return
-                await self._pause(0.1)
-        raise GatewayError(ErrorCode.BACKEND_FAILED, f"{version} was loaded but does not become ready")
+            if self._placement is None:
+                await self._until_ready(version)
+                return
+            fingerprint = await self._placement.fingerprint(version)
+            # What an earlier life of this gateway loaded need not be loaded again.
+            if not fresh and await self.is_ready(version) and await self._loaded_as(version) == fingerprint:
+                return
+            parameters = await self._placement.prepare(version)
+            name, _ = self._names(version)
+            await self._channel.unary(b"RepositoryModelLoad", _load_request(name, parameters), _LOAD)
+            await self._until_ready(version)
+            if await self._loaded_as(version) != fingerprint:
+                raise GatewayError(ErrorCode.BACKEND_FAILED, f"{version} was loaded, but something else answers for it")
 
     async def unload(self, version: ModelVersion) -> None:
-        """Unloads and waits until it is gone; a version that is not there is no error."""
+        """Unloads and waits until it is gone; a version that is not there is no error.
+
+        Raises:
+            GatewayError: it is not sure that it is gone.
+        """
         if self._placement is None:
             return
         name, _ = self._names(version)
@@ -70,21 +84,52 @@ class TritonControl:
             try:
                 await self._channel.unary(b"RepositoryModelUnload", codec.encode_unload(name), _LOAD)
             except GatewayError as error:
-                if error.code is ErrorCode.BACKEND_UNREACHABLE:
+                if error.code in _SILENCE:
                     raise
             for _ in range(_CONFIRMATIONS):
-                if not await self.is_ready(version):
-                    break
+                if await self.is_ready(version) is False:
+                    await self._placement.discard(version)
+                    return
                 await self._pause(0.1)
-            await self._placement.discard(version)
+        raise GatewayError(ErrorCode.BACKEND_FAILED, f"{version} was unloaded but is still ready")
 
-    async def is_ready(self, version: ModelVersion) -> bool:
-        """Asks Triton; unreachable or unknown is not ready."""
+    async def is_ready(self, version: ModelVersion) -> bool | None:
+        """Asks Triton; None if it does not answer."""
         try:
             request = codec.encode_model_request(*self._names(version))
             return codec.decode_flag(await self._channel.unary(b"ModelReady", request, _ASK))
-        except GatewayError:
-            return False
+        except GatewayError as error:
+            return None if error.code in _SILENCE else False
+
+    async def loaded(self) -> list[ModelVersion]:
+        """Returns every version that is ready under a name and with a fingerprint of ours.
+
+        Triton's repository index leaves out what was pushed over its API; its statistics have everything.
+        """
+        if self._placement is None:
+            return []
+        answer = await self._channel.unary(b"ModelStatistics", codec.encode_statistics_request(), _ASK)
+        versions = [version_of(name) for name in codec.decode_statistics_names(answer)]
+        return [version for version in versions if version is not None and await self._loaded_as(version)]
+
+    async def _until_ready(self, version: ModelVersion) -> None:
+        for _ in range(_CONFIRMATIONS):
+            if await self.is_ready(version):
+                return
+            await self._pause(0.1)
+        raise GatewayError(ErrorCode.BACKEND_FAILED, f"{version} was loaded but does not become ready")
+
+    async def _loaded_as(self, version: ModelVersion) -> str:
+        """Returns the fingerprint of what Triton has under the version's name; empty if it has none of ours."""
+        try:
+            request = codec.encode_model_request(*self._names(version))
+            config = codec.decode_model_config(await self._channel.unary(b"ModelConfig", request, _ASK))
+        except GatewayError as error:
+            if error.code in _SILENCE:
+                raise
+            return ""
+        found: str = config.parameters[FINGERPRINT].string_value
+        return found
 
     async def metadata(self, version: ModelVersion) -> ModelMetadata:
         """Returns the version's own metadata under its public name."""

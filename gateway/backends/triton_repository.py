@@ -8,6 +8,7 @@ Decides which target of a version this deployment runs, and the model configurat
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import itertools
 import os
 import shutil
@@ -25,6 +26,8 @@ from gateway.versions import ModelVersion
 _TEMPLATES = Path(__file__).parent / "triton_models"
 _GRAPH_ENGINES = ("onnxruntime", "openvino")
 _RUNNABLE = ("openvino", "onnxruntime", "python")
+FINGERPRINT = "sluice_fingerprint"
+"""The Triton parameter that says which version, rendered how, a loaded model is; only models of ours have it."""
 
 
 class TensorDescription(Protocol):
@@ -68,6 +71,8 @@ class VersionDescription(Protocol):
     def outputs(self) -> Sequence[TensorDescription]: ...
     @property
     def targets(self) -> Sequence[TargetDescription]: ...
+    @property
+    def digest(self) -> str: ...
 
 
 Lookup = Callable[[ModelVersion], tuple[VersionDescription, Path]]
@@ -103,6 +108,12 @@ class RenderedModel:
     target: str
     config: Mapping[str, Any]
     files: Mapping[str, Path | bytes] = field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells this version, rendered this way, from everything else of its name."""
+        value: str = self.config["parameters"][FINGERPRINT]["string_value"]
+        return value
 
     def load_parameters(self) -> dict[str, str | bytes]:
         """Returns the parameters of RepositoryModelLoad that carry the whole model to a Triton without a shared disk.
@@ -195,7 +206,10 @@ def _config(
     }
     if description.max_batch_size > 0 and options.dynamic_batching:
         config["dynamic_batching"] = {"max_queue_delay_microseconds": options.max_queue_delay_us}
-    config["parameters"] = {key: {"string_value": _spelled(value)} for key, value in parameters.items()}
+    spelled = {key: {"string_value": _spelled(value)} for key, value in parameters.items()}
+    config["parameters"] = spelled
+    identity = f"{description.digest}\n{to_json(config)}".encode()
+    spelled[FINGERPRINT] = {"string_value": hashlib.sha256(identity).hexdigest()[:32]}
     return config
 
 
@@ -219,6 +233,10 @@ class DiskPlacement:
         self._lookup = lookup
         self._options_for = options_for
         self._serial = itertools.count()
+
+    async def fingerprint(self, version: ModelVersion) -> str:
+        """Returns what `prepare` would render, in short. Raises GatewayError as it does."""
+        return await asyncio.to_thread(_fingerprint, version, self._lookup, self._options_for)
 
     async def prepare(self, version: ModelVersion) -> dict[str, str | bytes]:
         """Renders `version` where Triton finds it; returns the parameters for its load call (none are needed).
@@ -279,6 +297,10 @@ class PushPlacement:
         self._lookup = lookup
         self._options_for = options_for
 
+    async def fingerprint(self, version: ModelVersion) -> str:
+        """Returns what `prepare` would push, in short. Raises GatewayError as it does."""
+        return await asyncio.to_thread(_fingerprint, version, self._lookup, self._options_for)
+
     async def prepare(self, version: ModelVersion) -> dict[str, str | bytes]:
         """Returns the parameters for the load call: `config` (text) and `file:<path>` (bytes).
 
@@ -300,6 +322,10 @@ def _rendered(version: ModelVersion, lookup: Lookup, options_for: Callable[[str]
     except ValueError as error:
         raise GatewayError(ErrorCode.BACKEND_FAILED, str(error)) from error
     return render(description, folder, options_for(version.model_name))
+
+
+def _fingerprint(version: ModelVersion, lookup: Lookup, options_for: Callable[[str], RenderOptions]) -> str:
+    return _rendered(version, lookup, options_for).fingerprint
 
 
 def _place(content: Path | bytes, target: Path) -> None:

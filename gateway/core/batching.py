@@ -77,6 +77,11 @@ class Batcher:
         return self._nbytes
 
     @property
+    def max_rows(self) -> int:
+        """Rows of the largest batch."""
+        return self._limits.max_rows
+
+    @property
     def draining(self) -> bool:
         """Whether the door is closed for good."""
         return self._draining

@@ -8,6 +8,8 @@ from gateway.engine.replicas import Replica, ReplicaSet
 from gateway.messages import Instant, Nanos
 from gateway.versions import ModelVersion
 
+_MOST_SIZES = 64
+
 
 class Flights:
     """Owns the set of batches in flight. A slot is held exactly while its batch is in the set."""
@@ -16,6 +18,8 @@ class Flights:
         self.version = version
         self.replicas = replicas
         self.batches: set[Batch] = set()
+        self.sizes: set[int] = set()
+        """Batch sizes (rows) that occurred; what replaces this version is warmed with them."""
         self._instances = instances
         self._slots = instances * slots_per_instance
         self._timers: dict[str, ServiceTimer] = {}
@@ -30,6 +34,8 @@ class Flights:
         if replica is not None:
             self.batches.add(batch)
             batch.sent_at = now
+            if len(self.sizes) < _MOST_SIZES:
+                self.sizes.add(batch.rows)
             timer = self._timers.get(replica.name)
             if timer is None:
                 timer = self._timers[replica.name] = ServiceTimer(self._instances)

@@ -1,28 +1,49 @@
-"""The version manager: performs what `core.reconciling` decides, one action at a time.
+"""The version manager: performs what `core.reconciling` decides.
 
-Order of a version's coming: load on a replica, confirm that it is ready, read its own metadata, warm it, READY, publish
-a route table. Order of its going: out of the table, DRAINING until nobody holds it, unload. Any failure before the
-publication leaves everything else as it was; the failed version is retried with back-off and says why it failed.
+Every step looks at the whole picture: it publishes the routes that follow from it and starts the actions that follow.
+Invariants: at most one action of a model at a time, at most one load or unload on a replica at a time; a route table
+never names a version that has begun to drain; whatever fails before a version is ready changes nothing else.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from gateway.core.reconciling import Action, ActionKind, VersionStatus, backoff, next_actions
+from gateway.core.reconciling import Action, ActionKind, ModelPicture, SwapPolicy, next_action, target
+from gateway.engine.bringup import BringUp, Predecessor, Unfit
+from gateway.engine.patrol import Patrol
+from gateway.engine.quarantine import Quarantine
 from gateway.engine.replicas import Replica, ReplicaSet
 from gateway.engine.served import ServedVersion
 from gateway.engine.service import InferService
 from gateway.engine.tasks import TaskGroup
-from gateway.errors import GatewayError
-from gateway.messages import Instant, ModelMetadata
-from gateway.ports import Clock, Observer, RegistrySource
-from gateway.versions import ModelVersion, Route, RouteTable, VersionState
+from gateway.engine.versions import VersionTable
+from gateway.engine.watching import SourceWatch
+from gateway.errors import ErrorCode, GatewayError
+from gateway.messages import ModelMetadata, Nanos
+from gateway.ports import Clock, Observer, VersionRecords
+from gateway.versions import ModelVersion, Route, RouteTable
 
 _log = logging.getLogger("sluice.manager")
-_SECOND = 1_000_000_000
+_SECOND: Nanos = 1_000_000_000
+_UNREACHABLE_AFTER: Nanos = 1 * _SECOND
+_DRAIN_LOOK_S = 0.05
+_EVICT_LOOKS = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManagerOptions:
+    """`drain_limit`: how long a leaving version may take to answer what it has. `orphan_age`: how long a loaded
+    version that nobody here knows must have been seen before it is unloaded."""
+
+    policy: SwapPolicy = SwapPolicy.AVAILABILITY
+    drain_limit: Nanos = 60 * _SECOND
+    orphan_age: Nanos = 10 * _SECOND
+    look_seconds: float = 5.0
 
 
 class VersionManager:
@@ -30,38 +51,47 @@ class VersionManager:
 
     def __init__(
         self,
-        source: RegistrySource,
+        watch: SourceWatch,
+        records: VersionRecords | None,
         replicas: ReplicaSet,
         service: InferService,
         clock: Clock,
         observer: Observer,
         serve: Callable[[ModelVersion, ModelMetadata], ServedVersion],
-        warm: Callable[[ServedVersion, Replica], Awaitable[None]],
-        interval_seconds: float = 5.0,
+        options: ManagerOptions,
+        pause: Callable[[float], Coroutine[Any, Any, None]],
     ) -> None:
-        """`serve` builds a version's scheduler; `warm` runs its warm-up on a replica."""
-        self._source = source
+        """`serve` builds a version's scheduler; `records` is None where the backend's models are its own."""
+        self.watch = watch
+        watch.on_look = self.trigger
+        self._records = records
         self._replicas = replicas
         self._service = service
         self._clock = clock
-        self._observer = observer
-        self._serve = serve
-        self._warm = warm
-        self._interval = interval_seconds
-        self._desired: dict[str, tuple[int, ...]] = {}
-        self._served: dict[ModelVersion, ServedVersion] = {}
-        self._failures: dict[ModelVersion, tuple[int, Instant, str]] = {}
+        self._options = options
+        self._pause = pause
+        self._bring_up = BringUp(records, clock, serve, observer.version_state)
+        self._versions = VersionTable(clock, observer, options.drain_limit)
+        self._quarantine = Quarantine(clock)
+        self._patrol = Patrol(self, replicas, clock, options.look_seconds, options.orphan_age)
+        self._busy: dict[str, Action] = {}
+        self._broken: set[tuple[ModelVersion, str]] = set()
+        self._generations: dict[str, int] = {}
+        self._down_since: dict[str, int] = {}
+        self._remembered: dict[str, int] = {}
+        self._table = RouteTable(0, {})
+        self._looked = False
         self._changed = asyncio.Event()
         self._settled = asyncio.Event()
         self._tasks = TaskGroup()
-        self._generation = 0
-        self.source_error: str | None = None
 
     # ------------------------------------------------------------------ life
 
     def start(self) -> None:
-        """Begins to reconcile in the background."""
+        """Begins to watch the registry and to reconcile, in the background."""
+        self._tasks.spawn(self.watch.run(), "registry watch")
         self._tasks.spawn(self._run(), "version manager")
+        self._tasks.spawn(self._patrol.run(), "replica patrol")
 
     async def close(self) -> None:
         await self._tasks.close()
@@ -77,11 +107,14 @@ class VersionManager:
 
     def replica_lost(self, replica: Replica) -> None:
         """The replica's process died and took its loaded versions along."""
-        replica.ready_versions.clear()
-        for served in self._served.values():
-            if served.state is VersionState.READY and not self._ready_on(served.version):
-                self._set_state(served, VersionState.LOADING, "its backend is being restarted")
+        replica.lose()
+        self._broken = {(version, name) for version, name in self._broken if name != replica.name}
         self._publish()
+        self.trigger()
+
+    def backend_changed(self) -> None:
+        """A connection came or went."""
+        self._patrol.hurry()
         self.trigger()
 
     def version_died(self, version: ModelVersion, replica: Replica) -> None:
@@ -89,15 +122,41 @@ class VersionManager:
         if version in replica.ready_versions:
             _log.error("%s died on %s; loading it again", version, replica.name)
             replica.ready_versions.discard(version)
+            self._broken.add((version, replica.name))
             self.trigger()
+
+    def version_lost(self, version: ModelVersion, replica: Replica) -> None:
+        """The replica says that it has not got the version (any more)."""
+        if version in replica.ready_versions and not self.acting_on(version):
+            _log.warning("%s is no longer ready on %s", version, replica.name)
+            replica.ready_versions.discard(version)
+            self._publish()
+            self.trigger()
+
+    # ------------------------------------------------------------------ what others may know
+
+    @property
+    def desired(self) -> Mapping[str, tuple[int, ...]]:
+        return self.watch.desired
+
+    @property
+    def source_error(self) -> str | None:
+        return self.watch.error
 
     def failures(self) -> dict[ModelVersion, str]:
         """Returns why versions that should be served are not."""
-        return {version: reason for version, (_, _, reason) in self._failures.items()}
+        return self._quarantine.reasons()
 
-    @property
-    def desired(self) -> dict[str, tuple[int, ...]]:
-        return self._desired
+    def acting_on(self, version: ModelVersion) -> bool:
+        """Whether an action on that very version is under way."""
+        action = self._busy.get(version.model_name)
+        return action is not None and action.version == version
+
+    def accounts_for(self, version: ModelVersion) -> bool:
+        """Whether somebody here has to do with that version; True while it is not known what should be served."""
+        if self.watch.seen_at is None or version in self._versions or self.acting_on(version):
+            return True
+        return self._still_wanted(version)
 
     # ------------------------------------------------------------------ the loop
 
@@ -105,10 +164,11 @@ class VersionManager:
         while True:
             self._changed.clear()
             try:
-                await self._reconcile()
+                idle = self._step()
             except Exception:
                 _log.exception("reconciling")
-            if not self._changed.is_set():
+                idle = True
+            if idle and not self._changed.is_set() and self._looked_once():
                 self._settled.set()
             try:
                 async with asyncio.timeout(self._wait_seconds()):
@@ -116,137 +176,207 @@ class VersionManager:
             except TimeoutError:
                 pass
 
+    def _looked_once(self) -> bool:
+        return self.watch.seen_at is not None or self.watch.error is not None
+
     def _wait_seconds(self) -> float:
-        now = self._clock.now()
-        retries = [(at - now) / _SECOND for _, at, _ in self._failures.values()]
-        draining = any(served.state is VersionState.DRAINING for served in self._served.values())
-        return max(0.05, min([self._interval, 0.25 if draining else self._interval, *retries]))
+        if self._versions.draining():
+            return _DRAIN_LOOK_S
+        wait = self._options.look_seconds
+        if self._down_since:
+            wait = min(wait, 0.2)
+        retry = self._quarantine.next_retry()
+        return wait if retry is None else max(0.01, min(wait, (retry - self._clock.now()) / _SECOND))
 
-    async def _reconcile(self) -> None:
-        try:
-            self._desired = await self._source.desired()
-            self.source_error = None
-        except (GatewayError, ValueError, OSError) as error:
-            if self.source_error != str(error):
-                _log.error("registry: %s; serving the last good state", error)
-            self.source_error = str(error)
-        await self._verify_replicas()
-        while True:
-            connected = [i for i, r in enumerate(self._replicas.replicas) if r.backend.available]
-            actions = next_actions(self._desired, self._status(), connected, self._clock.now())
-            if not actions:
-                break
-            for action in actions:
-                await self._perform(action)
+    def _step(self) -> bool:
+        """Looks at everything once; returns whether nothing is under way."""
+        self._notice_silence()
+        for name in list(self._generations.keys() | self.watch.desired.keys()):
+            self._notice_decision(name)
         self._publish()
-
-    async def _verify_replicas(self) -> None:
-        """Forgets readiness that a replica no longer confirms (a remote Triton restarted, someone unloaded)."""
-        for replica in self._replicas.replicas:
-            if not replica.backend.available:
+        for name in sorted(self.watch.desired.keys() | self._versions.models() | self._quarantine.models()):
+            if name in self._busy:
                 continue
-            for version in list(replica.ready_versions):
-                if not await replica.control.is_ready(version):
-                    _log.warning("%s is no longer ready on %s", version, replica.name)
-                    replica.ready_versions.discard(version)
-                    served = self._served.get(version)
-                    if served is not None and not self._ready_on(version):
-                        self._set_state(served, VersionState.LOADING, "lost by its backend")
-                        self._publish()
+            action = next_action(self._picture(name))
+            if action is not None:
+                self._busy[name] = action
+                self._tasks.spawn(self._perform(action), f"{action.kind.value} {action.version}")
+        return not self._busy
 
-    def _status(self) -> dict[ModelVersion, VersionStatus]:
-        status = {}
-        for version in {*self._served, *self._failures}:
-            served = self._served.get(version)
-            _, retry_at, _ = self._failures.get(version, (0, 0, ""))
-            state = served.state if served is not None else VersionState.FAILED
-            leases = len(served.scheduler.pending) if served is not None else 0
-            status[version] = VersionStatus(version, state, frozenset(self._ready_on(version)), leases, retry_at)
-        return status
+    def _notice_silence(self) -> None:
+        """A replica that has been out of reach for a while has lost what it had: nobody can tell otherwise."""
+        now = self._clock.now()
+        for replica in self._replicas.replicas:
+            if replica.backend.available:
+                self._down_since.pop(replica.name, None)
+            elif now - self._down_since.setdefault(replica.name, now) >= _UNREACHABLE_AFTER and replica.ready_versions:
+                _log.error("%s cannot be reached", replica.name)
+                replica.lose()
 
-    def _ready_on(self, version: ModelVersion) -> list[int]:
-        return [i for i, replica in enumerate(self._replicas.replicas) if version in replica.ready_versions]
+    def _notice_decision(self, name: str) -> None:
+        """Somebody decided anew what the model should serve: what failed before gets another chance at once."""
+        generation = self._records.generation(name) if self._records is not None else 0
+        if self._generations.get(name) != generation:
+            self._generations[name] = generation
+            self._quarantine.pardon(name)
+        if name not in self.watch.desired:
+            self._generations.pop(name, None)
+
+    def _picture(self, name: str) -> ModelPicture:
+        replicas = self._replicas.replicas
+        statuses = self._versions.statuses(name, replicas, self._quarantine)
+        route = self._table.routes.get(name)
+        return ModelPicture(
+            name=name,
+            desired=self.watch.desired.get(name, ()),
+            versions=statuses,
+            connected=tuple(index for index, replica in enumerate(replicas) if replica.backend.available),
+            now=self._clock.now(),
+            last_good=self._last_good(name),
+            routed=route.targets[0][0] if route is not None else None,
+            policy=self._options.policy,
+        )
+
+    def _last_good(self, name: str) -> int | None:
+        return self._remembered.get(name) or (self._records.last_good(name) if self._records is not None else None)
+
+    # ------------------------------------------------------------------ actions
 
     async def _perform(self, action: Action) -> None:
         version = action.version
-        if action.kind is ActionKind.LOAD:
-            try:
-                await self._load(version, self._replicas.replicas[action.replica])
-            except GatewayError as error:
-                self._load_failed(version, error.message)
-            except Exception as error:
-                _log.exception("loading %s", version)
-                self._load_failed(version, f"internal error: {error}")
-        elif action.kind is ActionKind.DRAIN:
-            served = self._served[version]
-            self._set_state(served, VersionState.DRAINING, "")
-            self._publish()
-            served.scheduler.drain()
-        else:
-            await self._unload(version)
-
-    async def _load(self, version: ModelVersion, replica: Replica) -> None:
-        self._observer.version_state(version, VersionState.LOADING, replica.name)
-        await replica.control.load(version)
-        metadata = await replica.control.metadata(version)
-        served = self._served.get(version)
-        if served is None or served.metadata != metadata:
-            served = self._serve(version, metadata)
-        replica.ready_versions.add(version)
         try:
-            if served.state is not VersionState.READY:
-                self._set_state(served, VersionState.WARMING, replica.name)
-                await self._warm(served, replica)
-        except BaseException:
-            replica.ready_versions.discard(version)
-            raise
-        self._failures.pop(version, None)
-        old = self._served.get(version)
-        self._served[version] = served
-        self._set_state(served, VersionState.READY, "")
+            if action.kind is ActionKind.LOAD:
+                await self._load(version, action.replica)
+            elif action.incoming is not None:
+                await self._make_room(action)
+            elif action.kind is ActionKind.DRAIN:
+                self._drain(version)
+            else:
+                await self._unload(version)
+        except Exception:
+            _log.exception("%s %s", action.kind.value, version)
+            self._quarantine.put(version, "internal error", range(len(self._replicas.replicas)))
+        finally:
+            del self._busy[version.model_name]
+            self._publish()
+            self.trigger()
+
+    async def _load(self, version: ModelVersion, index: int) -> None:
+        replica = self._replicas.replicas[index]
+        losses = replica.losses
+        broken = (version, replica.name) in self._broken
+        try:
+            async with replica.single_file:
+                if not self._still_wanted(version):
+                    return
+                served = await self._bring_up.bring(
+                    version, replica, self._versions.get(version), self._predecessor(version), fresh=broken
+                )
+            if replica.losses != losses:
+                raise GatewayError(ErrorCode.BACKEND_UNREACHABLE, f"{replica.name} went away while it was being loaded")
+        except GatewayError as error:
+            everywhere = range(len(self._replicas.replicas))
+            self._quarantine.put(version, error.message, everywhere if isinstance(error, Unfit) else (index,))
+            self._versions.failed(version, error.message)
+            if replica.losses == losses and error.code is not ErrorCode.BACKEND_UNREACHABLE:
+                async with replica.single_file:
+                    await self._take_off(version, replica)
+            return
+        self._broken.discard((version, replica.name))
+        self._quarantine.release(version, index)
+        replica.ready_versions.add(version)
+        self._versions.ready(served)
         self._publish()
-        if old is not None and old is not served:
-            old.scheduler.drain()
         served.scheduler.wake()
 
-    def _load_failed(self, version: ModelVersion, reason: str) -> None:
-        count = self._failures.get(version, (0, 0, ""))[0] + 1
-        retry_at = self._clock.now() + backoff(count, 1 * _SECOND, 60 * _SECOND)
-        self._failures[version] = (count, retry_at, reason)
-        _log.error("%s could not be loaded (attempt %d): %s", version, count, reason)
-        self._observer.version_state(version, VersionState.FAILED, reason)
+    def _still_wanted(self, version: ModelVersion) -> bool:
+        name = version.model_name
+        return version.number in self.watch.desired.get(name, ()) or version.number == self._last_good(name)
+
+    def _predecessor(self, version: ModelVersion) -> Predecessor | None:
+        """Returns what gets the traffic now, if `version` is to take it over."""
+        name = version.model_name
+        route, desired = self._table.routes.get(name), self.watch.desired.get(name, ())
+        if route is None or not desired or desired[0] != version.number or route.targets[0][0] == version.number:
+            return None
+        old = self._versions.get(ModelVersion(name, route.targets[0][0]))
+        return Predecessor(old.version, old.metadata, frozenset(old.scheduler.batch_sizes)) if old is not None else None
+
+    def _drain(self, version: ModelVersion) -> None:
+        served = self._versions.get(version)
+        if served is None or self._table.routes.get(version.model_name, _NOWHERE).targets[0][0] == version.number:
+            return  # the picture has changed since the decision
+        self._versions.drain(served)
+        self._publish()
+
+    async def _make_room(self, action: Action) -> None:
+        """Takes a version away so that another fits, once the other is known to be worth it."""
+        version, incoming = action.version, ModelVersion(action.version.model_name, action.incoming or 0)
+        try:
+            await self._bring_up.vouch(incoming)
+        except Unfit as error:
+            self._quarantine.put(incoming, error.message, range(len(self._replicas.replicas)))
+            return
+        if action.kind is ActionKind.DRAIN:
+            served = self._versions.get(version)
+            if served is not None:
+                self._versions.drain(served)
+            return
+        replica = self._replicas.replicas[action.replica]
+        replica.ready_versions.discard(version)
+        for _ in range(_EVICT_LOOKS):
+            if not replica.in_flight.get(version):
+                break
+            await self._pause(_DRAIN_LOOK_S)
+        async with replica.single_file:
+            await self._take_off(version, replica)
 
     async def _unload(self, version: ModelVersion) -> None:
+        self._versions.give_up(version)
         for replica in self._replicas.replicas:
             replica.ready_versions.discard(version)
-            try:
-                await replica.control.unload(version)
-            except GatewayError as error:
-                _log.warning("unloading %s from %s: %s", version, replica.name, error.message)
-        self._served.pop(version, None)
-        self._failures.pop(version, None)
-        self._observer.version_state(version, VersionState.UNLOADED, "")
-        self._publish()
+            self._broken.discard((version, replica.name))
+            if replica.backend.available:
+                async with replica.single_file:
+                    await self._take_off(version, replica)
+        self._quarantine.forget(version)
+        self._versions.forget(version)
+
+    async def _take_off(self, version: ModelVersion, replica: Replica) -> None:
+        """Unloads; what cannot be unloaded now is an orphan, which the patrol finds."""
+        if version in replica.ready_versions:
+            return
+        try:
+            await replica.control.unload(version)
+        except GatewayError as error:
+            _log.warning("unloading %s from %s: %s", version, replica.name, error.message)
 
     # ------------------------------------------------------------------ publication
 
-    def _set_state(self, served: ServedVersion, state: VersionState, detail: str) -> None:
-        if served.state is not state or served.detail != detail:
-            served.state, served.detail = state, detail
-            self._observer.version_state(served.version, state, detail)
-
     def _publish(self) -> None:
-        """Routes every model to its first desired version that is ready (or to the first desired one at all)."""
-        versions: dict[str, dict[int, ServedVersion]] = {name: {} for name in self._desired}
-        for version, served in self._served.items():
-            versions.setdefault(version.model_name, {})[version.number] = served
+        """Brings states and routes in line with where versions are ready; one assignment if anything differs."""
+        self._versions.check_states(self._replicas.replicas, self._mending())
         routes = {}
-        for name, numbers in self._desired.items():
-            known = versions[name]
-            ready = [n for n in numbers if n in known and known[n].state is VersionState.READY]
-            fallback = [n for n, served in sorted(known.items()) if served.state is VersionState.READY]
-            target = next(iter(ready or fallback or numbers), None)
-            if target is not None:
-                routes[name] = Route(name, ((target, 10_000),))
-        self._generation += 1
-        self._service.publish(RouteTable(self._generation, routes), versions)
+        for name in self.watch.desired:
+            number = target(self._picture(name))
+            if number is not None:
+                routes[name] = Route(name, ((number, 10_000),))
+                if self._versions.is_ready(ModelVersion(name, number)):
+                    self._remember(name, number)
+        versions = self._versions.published(routes.keys())
+        if routes != self._table.routes or versions != self._service.versions:
+            self._table = RouteTable(self._table.generation + 1, routes)
+            self._service.publish(self._table, versions)
+
+    def _mending(self) -> set[ModelVersion]:
+        """Returns the versions whose process died a moment ago and that are being loaded again for the first time."""
+        return {version for version, _ in self._broken} - self._quarantine.reasons().keys()
+
+    def _remember(self, name: str, number: int) -> None:
+        if self._remembered.get(name) != number:
+            self._remembered[name] = number
+            if self._records is not None and self._records.last_good(name) != number:
+                self._tasks.spawn(self._records.remember(name, number), f"remember {name}/{number}")
+
+
+_NOWHERE = Route("", ((0, 10_000),))

@@ -6,6 +6,7 @@ connected, have the version ready and have a free slot is the best choice; count
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from gateway.engine.batch import Batch
@@ -21,7 +22,16 @@ class Replica:
         self.backend = backend
         self.control = control
         self.ready_versions: set[ModelVersion] = set()
+        self.single_file = asyncio.Lock()
+        """Held by whoever loads or unloads there: one at a time."""
+        self.losses = 0
+        """How often everything that was loaded there was lost; what was begun before a loss does not count."""
         self.in_flight: dict[ModelVersion, set[Batch]] = {}
+
+    def lose(self) -> None:
+        """Forgets everything that was loaded there: its process died, or cannot be reached."""
+        self.losses += 1
+        self.ready_versions.clear()
 
     def outstanding_rows(self) -> int:
         """Rows sent to this replica and not answered yet, over all versions."""

@@ -103,6 +103,11 @@ class VersionScheduler:
             self._leave(batch, pending)
         self.wake()
 
+    @property
+    def batch_sizes(self) -> set[int]:
+        """Sizes (rows) that batches of this version have had."""
+        return self._flights.sizes
+
     def wake(self) -> None:
         """Asks for one decision at the end of this event-loop turn; repeated calls cost nothing."""
         if not self._woken:

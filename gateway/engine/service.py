@@ -6,10 +6,11 @@ validated against the metadata of the very version that will execute it; a reque
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from gateway.core.admission import Admission
+from gateway.core.health import ReadyPolicy, server_ready
 from gateway.core.routing import choose
 from gateway.core.signature import check_data
 from gateway.engine.batch import PendingRequest
@@ -24,10 +25,20 @@ from gateway.versions import RouteTable, VersionState
 class InferService:
     """Admits, routes, validates and hands over to the version's scheduler."""
 
-    def __init__(self, clock: Clock, observer: Observer, admission: Admission) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        observer: Observer,
+        admission: Admission,
+        ready_policy: ReadyPolicy = ReadyPolicy.ALL,
+        ready_models: Collection[str] = (),
+    ) -> None:
+        """`ready_models` are the names that `ReadyPolicy.LISTED` waits for."""
         self.clock = clock
         self._observer = observer
         self._admission = admission
+        self._ready_policy = ready_policy
+        self._ready_models = ready_models
         self._table = RouteTable(0, {})
         self._versions: Mapping[str, Mapping[int, ServedVersion]] = {}
         self._schedulers: tuple[VersionScheduler, ...] = ()
@@ -64,6 +75,11 @@ class InferService:
     @property
     def table(self) -> RouteTable:
         return self._table
+
+    @property
+    def versions(self) -> Mapping[str, Mapping[int, ServedVersion]]:
+        """What was published last: the known versions by model and number."""
+        return self._versions
 
     def all_versions(self) -> list[ServedVersion]:
         """Returns every version known to the data plane, whatever its state."""
@@ -130,15 +146,17 @@ class InferService:
     # ------------------------------------------------------------------ health and metadata
 
     def server_ready(self) -> bool:
-        """Ready means: not shutting down, at least one model known, and every routed version takes requests."""
-        return (
-            not (self._closing or self._leaving)
-            and bool(self._table.routes)
-            and all(
-                self._ready(name, number) for name, route in self._table.routes.items() for number, _ in route.targets
-            )
-            and self._table.routes.keys() == self._versions.keys()
-        )
+        """Ready means: not shutting down, and the ready policy says so of the models that should be served.
+
+        A model takes requests when every version that gets a share of them does.
+        """
+        if self._closing or self._leaving:
+            return False
+        models = {
+            name: all(self._ready(name, number) for number, _ in route.targets)
+            for name, route in self._table.routes.items()
+        }
+        return server_ready(self._ready_policy, models, self._ready_models)
 
     def model_ready(self, name: str, number: str | None) -> bool:
         """Whether an inference for `name` (and version `number`) would be accepted now.

@@ -1,89 +1,100 @@
-"""Warms a version on a replica before it takes traffic: one execution for each batch size in use.
+"""Warms a version on a replica before it takes traffic: executions of every batch size in use.
 
 The first execution of each shape is slow in most runtimes; here the gateway pays for it, not a caller. What is measured
-on the second run of a size seeds the cost profile. Inputs are zeros (dimensions of -1 become a small number),
-so a model that cannot answer zeros is reported and served all the same.
+on the second run of a size seeds the cost profile. Inputs are those recorded with the version, repeated to the size; a
+version that cannot answer its own is refused. Without recorded ones they are zeros (dimensions of -1 become a small
+number), and a version that cannot answer zeros is reported and served all the same.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
+from collections.abc import Iterable, Sequence
 
+from gateway.core.golden import cut, rows_of
 from gateway.engine.replicas import Replica
 from gateway.engine.served import ServedVersion
+from gateway.engine.trial import execute
 from gateway.errors import ErrorCode, GatewayError
-from gateway.messages import Buffer, ModelMetadata, Nanos, RequestHead
-from gateway.ports import BackendRequest, BackendResponse, Clock
+from gateway.messages import ModelMetadata, Nanos
+from gateway.ports import Clock
 from gateway.tensors import DataType, TensorSpec, byte_size, element_count
+from gateway.versions import TensorData
 
 _log = logging.getLogger("sluice.warmup")
-_BUDGET: Nanos = 3_000_000_000
-_CALL_TIMEOUT: Nanos = 30_000_000_000
-_MOST_ROWS = 64
+_BUDGET: Nanos = 5_000_000_000
 _FREE_DIMENSION = 8
 
 
-async def warm(served: ServedVersion, replica: Replica, clock: Clock) -> None:
-    """Runs batch sizes 1, 2, 4 … twice each until the largest in use or until the time budget is spent.
+async def warm(
+    served: ServedVersion, replica: Replica, clock: Clock, recorded: Sequence[TensorData], in_use: Iterable[int] = ()
+) -> None:
+    """Runs each size twice: 1, 2, 4 … up to the largest batch, then the others `in_use`, smallest first.
+
+    Sizes that were not reached when the time budget is spent are left out, and that is logged.
 
     Raises:
-        GatewayError: BACKEND_UNREACHABLE, the replica went away.
+        GatewayError: the replica went away, or the version cannot answer its recorded inputs.
     """
-    started = clock.now()
-    for rows in _sizes(served.metadata):
-        request = _zeros(served, rows)
+    started, sizes = clock.now(), _sizes(served, in_use)
+    for rows in sizes:
+        tensors = _repeated(recorded, rows, served.metadata) if recorded else _zeros(served.metadata, rows)
         for again in (False, True):
             before = clock.now()
-            outcome = await _run(replica, request)
+            outcome = await execute(replica, served.version, tensors, rows)
             if isinstance(outcome, GatewayError):
-                if outcome.code is ErrorCode.BACKEND_UNREACHABLE:
-                    raise outcome
-                _log.warning("warm-up of %s with %d rows of zeros failed: %s", served.version, rows, outcome.message)
+                _failed(outcome, served, rows, bool(recorded))
                 return
             if again:
                 served.scheduler.profile.observe(rows, clock.now() - before)
         if clock.now() - started > _BUDGET:
+            _log.warning("%s: batches of more than %d rows were not warmed, there was no time", served.version, rows)
             return
 
 
-def _sizes(metadata: ModelMetadata) -> list[int]:
+def _failed(error: GatewayError, served: ServedVersion, rows: int, recorded: bool) -> None:
+    """Raises unless the version may be served although it did not answer."""
+    if error.code is ErrorCode.BACKEND_UNREACHABLE or error.needs_reload:
+        raise error
+    if recorded:
+        raise GatewayError(
+            ErrorCode.BACKEND_FAILED,
+            f"warm-up with the recorded inputs failed at {rows} {'row' if rows == 1 else 'rows'}: {error.message}",
+        )
+    _log.warning("warm-up of %s with %d rows of zeros failed: %s", served.version, rows, error.message)
+
+
+def _sizes(served: ServedVersion, in_use: Iterable[int]) -> list[int]:
+    metadata = served.metadata
     if metadata.max_batch_size < 1 or not metadata.batchable:
         return [1]
-    sizes = [1]
-    while sizes[-1] * 2 <= min(metadata.max_batch_size, _MOST_ROWS):
-        sizes.append(sizes[-1] * 2)
-    return sizes
+    most = served.scheduler.batcher.max_rows
+    sizes = {1 << power for power in range(most.bit_length()) if 1 << power <= most}
+    return sorted(sizes | {most} | {rows for rows in in_use if 0 < rows <= most})
 
 
-def _zeros(served: ServedVersion, rows: int) -> BackendRequest:
-    metadata = served.metadata
-    specs: list[TensorSpec] = []
-    chunks: list[list[Buffer]] = []
+def _zeros(metadata: ModelMetadata, rows: int) -> list[TensorData]:
+    tensors = []
     for spec in metadata.inputs:
         shape = tuple(_FREE_DIMENSION if size < 0 else size for size in spec.shape)
         if metadata.max_batch_size > 0:
             shape = (rows, *shape[1:])
         concrete = TensorSpec(spec.name, spec.datatype, shape)
-        specs.append(concrete)
-        size = byte_size(concrete)
-        chunks.append([bytes(4 * element_count(shape)) if spec.datatype is DataType.BYTES else bytes(size or 0)])
-    head = RequestHead(metadata.name, None, tuple(specs))
-    shapes = tuple(spec.shape for spec in specs)
-    return BackendRequest(served.version, head, rows, shapes, chunks, _CALL_TIMEOUT)
+        size = 4 * element_count(shape) if spec.datatype is DataType.BYTES else byte_size(concrete) or 0
+        tensors.append(TensorData(concrete, bytes(size)))
+    return tensors
 
 
-async def _run(replica: Replica, request: BackendRequest) -> BackendResponse | GatewayError:
-    answered: asyncio.Future[BackendResponse | GatewayError] = asyncio.get_running_loop().create_future()
-
-    def done(outcome: BackendResponse | GatewayError) -> None:
-        if not answered.done():
-            answered.set_result(outcome)
-
-    call = replica.backend.infer(request, done)
-    try:
-        async with asyncio.timeout(_CALL_TIMEOUT / 1e9):
-            return await answered
-    except TimeoutError:
-        call.cancel()
-        return GatewayError(ErrorCode.DEADLINE_EXCEEDED, "no answer in time")
+def _repeated(recorded: Sequence[TensorData], rows: int, metadata: ModelMetadata) -> list[TensorData]:
+    """Returns the recorded rows, from the first on and again, until there are `rows`."""
+    have = rows_of(recorded)
+    if metadata.max_batch_size < 1 or have < 1:
+        return list(recorded)
+    times, rest = divmod(rows, have)
+    found = []
+    for tensor in recorded:
+        data = tensor.data * times + (cut(tensor, 0, rest).data if rest else b"")
+        found.append(
+            TensorData(TensorSpec(tensor.spec.name, tensor.spec.datatype, (rows, *tensor.spec.shape[1:])), data)
+        )
+    return found

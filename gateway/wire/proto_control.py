@@ -140,6 +140,16 @@ def encode_repository_index_request(*, ready: bool = False) -> bytes:
     return _encoded(pb.RepositoryIndexRequest(ready=ready))
 
 
+def encode_statistics_request(name: str = "", version: str = "") -> bytes:
+    """Returns a ModelStatisticsRequest; without a name it asks for all models."""
+    return _encoded(pb.ModelStatisticsRequest(name=name, version=version))
+
+
+def decode_statistics_names(message: Buffer) -> list[str]:
+    """Returns the names in Triton's statistics: every model that is loaded, also those pushed over the API."""
+    return [model.name for model in _answer(pb.ModelStatisticsResponse, message).model_stats]
+
+
 def decode_flag(message: Buffer) -> bool:
     """Returns the answer to ServerLive, ServerReady or ModelReady."""
     return _answer(pb.ServerLiveResponse, message).live

@@ -39,7 +39,7 @@ def test_every_default_keeps_its_own_rule() -> None:
             rule, value = rule_of(setting), setting.default
             assert rule.doc.strip()
             for single in value if isinstance(value, tuple) else (value,):
-                if isinstance(single, int):
+                if isinstance(single, int) and not isinstance(single, bool):
                     assert rule.minimum is not None, f"{section}.{setting.name} has no lower bound"
                     assert rule.maximum is not None, f"{section}.{setting.name} has no upper bound"
                     assert rule.minimum <= single <= rule.maximum

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.backends.triton_repository import (
+    FINGERPRINT,
     DiskPlacement,
     PushPlacement,
     RenderOptions,
@@ -67,6 +68,7 @@ def test_graph_target(folder: Path) -> None:
     assert model.name == triton_name(VERSION) == "m.v7"
     assert set(model.files) == {"1/model.py", "1/net.onnx", "labels.txt"}
     config = json.loads(model.load_parameters()["config"])
+    assert config["parameters"].pop(FINGERPRINT) == {"string_value": model.fingerprint}
     assert config["parameters"] == {
         "intra_op_threads": {"string_value": "1"},
         "engine": {"string_value": "onnxruntime"},
@@ -89,7 +91,15 @@ def test_python_target_and_options(folder: Path) -> None:
     config = json.loads(parameters["config"])
     assert config["instance_group"][0]["count"] == 3
     assert config["dynamic_batching"] == {"max_queue_delay_microseconds": 500}
+    assert config["parameters"].pop(FINGERPRINT) == {"string_value": model.fingerprint}
     assert config["parameters"] == {"intra_op_threads": {"string_value": "2"}}
+
+
+def test_the_fingerprint_tells_content_and_rendering_apart(folder: Path) -> None:
+    same = render(MANIFEST, folder, RenderOptions()).fingerprint
+    assert render(MANIFEST, folder, RenderOptions()).fingerprint == same
+    assert render(dataclasses.replace(MANIFEST, digest="other"), folder, RenderOptions()).fingerprint != same
+    assert render(MANIFEST, folder, RenderOptions(intra_op_threads=7)).fingerprint != same
 
 
 def test_a_model_that_never_batches_gets_no_batcher(folder: Path) -> None:

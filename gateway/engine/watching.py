@@ -1,0 +1,76 @@
+"""Looks at the registry again and again, and keeps what it said last.
+
+Level-triggered: each look gives the complete set, so a lost or repeated one changes nothing. Invariants: a look that
+fails changes nothing; looks never overlap; the pause between them is spread at random, so that many gateways do not
+come all at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Mapping
+
+from gateway.errors import GatewayError
+from gateway.messages import Instant
+from gateway.ports import Clock, RegistrySource
+
+_log = logging.getLogger("sluice.registry")
+_SPREAD = 0.1
+
+
+class SourceWatch:
+    """Owns the last good answer of a `RegistrySource`. `on_look` is called after every look that gave one."""
+
+    def __init__(self, source: RegistrySource, clock: Clock, rng: random.Random, interval_seconds: float) -> None:
+        self._source = source
+        self._clock = clock
+        self._rng = rng
+        self._interval = interval_seconds
+        self._asked = asyncio.Event()
+        self.on_look: Callable[[], None] = lambda: None
+        self.desired: Mapping[str, tuple[int, ...]] = {}
+        self.error: str | None = None
+        self.seen_at: Instant | None = None
+
+    def age(self) -> float | None:
+        """Returns the seconds since the registry was last read, None if it never was."""
+        return None if self.seen_at is None else (self._clock.now() - self.seen_at) / 1e9
+
+    def look_now(self) -> None:
+        """Asks for a look without waiting for its time."""
+        self._asked.set()
+
+    async def run(self) -> None:
+        """Looks until cancelled."""
+        while True:
+            await self.look()
+            try:
+                async with asyncio.timeout(self._interval * self._rng.uniform(1 - _SPREAD, 1 + _SPREAD)):
+                    await self._asked.wait()
+            except TimeoutError:
+                pass
+            self._asked.clear()
+
+    async def look(self) -> None:
+        """Looks once; never raises."""
+        try:
+            desired = await self._source.desired()
+        except (GatewayError, ValueError, OSError) as error:
+            self._failed(str(error))
+            return
+        except Exception as error:
+            _log.exception("reading the registry")
+            self._failed(f"internal error: {error}")
+            return
+        if self.error is not None:
+            _log.info("the registry can be read again")
+        self.error, self.seen_at = None, self._clock.now()
+        self.desired = desired
+        self.on_look()
+
+    def _failed(self, reason: str) -> None:
+        if self.error != reason:
+            _log.error("%s; serving the last good state", reason)
+        self.error = reason
