@@ -23,12 +23,14 @@ _OTHER_KEYS = ("release", "shadow", "history")
 class ServingPointer:
     """`generation` grows with every change; `stable` gets the traffic; `also` stay loaded for callers who name them.
 
-    `stable` None (`null` in the file) means that the model is not served.
+    `stable` None (`null` in the file) means that the model is not served. `allow_breaking` names the version that may
+    break the callers of the one before it; it says nothing about later ones.
     """
 
     generation: int
     stable: int | None
     also: tuple[int, ...] = ()
+    allow_breaking: int | None = None
     other: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -56,6 +58,7 @@ def parse_serving(content: bytes) -> ServingPointer:
         generation=reader.integer("generation", minimum=1),
         stable=None if reader.null("stable") else reader.integer("stable", minimum=1),
         also=reader.integers("also", minimum=1) if reader.has("also") else (),
+        allow_breaking=reader.integer("allow_breaking", minimum=1) if reader.has("allow_breaking") else None,
         other={key: reader.mapping(key) if key != "history" else reader.items(key) for key in _OTHER_KEYS},
     )
     reader.close()
@@ -73,5 +76,7 @@ def render_serving(pointer: ServingPointer) -> bytes:
     }
     if pointer.also:
         document["also"] = list(pointer.also)
+    if pointer.allow_breaking is not None:
+        document["allow_breaking"] = pointer.allow_breaking
     document |= {key: value for key, value in pointer.other.items() if value}
     return (json.dumps(document, indent=2) + "\n").encode()

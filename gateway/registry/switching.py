@@ -25,28 +25,36 @@ class PublishError(ValueError):
 
 
 def serve_version(
-    store: Store, version: ModelVersion, *, actor: str, reason: str = "", also: tuple[int, ...] | None = None
+    store: Store,
+    version: ModelVersion,
+    *,
+    actor: str,
+    reason: str = "",
+    also: tuple[int, ...] | None = None,
+    allow_breaking: bool = False,
 ) -> ServingPointer:
     """Makes `version` the stable one and returns the pointer; `also` (if given) are those that stay loaded beside it.
 
-    Serving what is served already changes nothing.
+    `allow_breaking` lets it take over although it would break the callers of the version before. Serving what is
+    served already changes nothing.
 
     Raises:
         PublishError: no such version, it was retired, or a release is in progress.
     """
     model = version.model_name
     check_who(model, actor)
+    breaking = version.number if allow_breaking else None
     for number in (version.number, *(also or ())):
         _check_servable(store, ModelVersion(model, number))
 
     def change(before: ServingPointer | None) -> ServingPointer | None:
         check_no_release(before)
         if before is None:
-            return ServingPointer(1, version.number, also or ())
+            return ServingPointer(1, version.number, also or (), breaking)
         kept = tuple(number for number in before.also if number != version.number) if also is None else also
-        if (before.stable, before.also) == (version.number, kept):
+        if (before.stable, before.also) == (version.number, kept) and breaking in (None, before.allow_breaking):
             return None
-        return replace(before, stable=version.number, also=kept)
+        return replace(before, stable=version.number, also=kept, allow_breaking=breaking)
 
     pointer = _change(store, version, "serve", change, actor, reason)
     assert pointer is not None
