@@ -17,6 +17,9 @@ from gateway import __version__
 OK, NO, BAD_USAGE, CANNOT_START, INTERRUPTED = 0, 1, 2, 3, 130
 
 _EPILOG = "exit codes: 0 ok, 1 a check failed or nothing is running, 2 bad usage or configuration, 3 cannot start"
+_MODELS_COMMANDS = (
+    "What the running gateway serves, and what the registry holds: publish, serve, retire, verify, collect."
+)
 _DEMO_COMMANDS = "classify a picture, embed sentences, score table rows with the demo models of the running gateway"
 
 
@@ -47,7 +50,7 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     _add_serve(commands)
     _add_doctor(commands)
     _add_demo(commands, given)
-    _add_models(commands)
+    _add_models(commands, given)
     _add_bench(commands, given)
     version = commands.add_parser("version", help="print the version")
     version.set_defaults(module=None, run=_version)
@@ -61,7 +64,7 @@ def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         description="Runs the gateway in the foreground until Ctrl-C or SIGTERM; a second one ends the drain.",
         epilog=_EPILOG,
     )
-    _add_config_options(serve)
+    add_config_options(serve)
     serve.add_argument("--check", action="store_true", help="validate the configuration, print it, and do not start")
     serve.add_argument("--demo", action="store_true", help="print a ready-to-paste request for each demo model")
     serve.add_argument("--json", action="store_true", help="print JSON (the addresses, or with --check the result)")
@@ -75,7 +78,7 @@ def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         description="Checks what the gateway needs and says what to do about what is missing. Exit code 1 if anything "
         "failed.",
     )
-    _add_config_options(doctor)
+    add_config_options(doctor)
     doctor.add_argument("--json", action="store_true", help="print JSON")
     doctor.set_defaults(module="gateway.commands.doctor")
 
@@ -89,17 +92,15 @@ def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser], giv
         importlib.import_module("gateway.demo.commands").add_demo_parsers(tasks)
 
 
-def _add_models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    models = commands.add_parser("models", help="list the models of the running gateway, fetch artifacts")
-    actions = models.add_subparsers(title="actions", metavar="ACTION", required=True)
-    listing = actions.add_parser("list", help="list models, versions and their states (asks the running gateway)")
-    _add_config_options(listing)
-    listing.add_argument("--admin", metavar="HOST:PORT", help="the admin listener, if not the configured one")
-    listing.add_argument("--json", action="store_true", help="print what the admin API answers")
-    listing.set_defaults(module="gateway.commands.models_list")
-    fetch = actions.add_parser("fetch", help="fetch artifacts that the registry does not carry, checked by sha256")
-    _add_config_options(fetch)
-    fetch.set_defaults(module="gateway.commands.models_fetch")
+def _add_models(commands: argparse._SubParsersAction[argparse.ArgumentParser], given: Sequence[str]) -> None:
+    models = commands.add_parser(
+        "models", help="list, publish, serve, retire and check model versions", description=_MODELS_COMMANDS
+    )
+    models.set_defaults(module=None)
+    if "models" in given[:1]:
+        # Imported only for its own command line.
+        actions = models.add_subparsers(title="actions", metavar="ACTION", required=True)
+        importlib.import_module("gateway.commands.models_arguments").add_model_parsers(actions, add_config_options)
 
 
 def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser], given: Sequence[str]) -> None:
@@ -113,7 +114,8 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser], gi
         bench.epilog = command.EPILOG
 
 
-def _add_config_options(parser: argparse.ArgumentParser) -> None:
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """Adds --config and --set."""
     parser.add_argument(
         "--config", metavar="FILE", help="the configuration (TOML); default: ./gateway.toml if there is one"
     )

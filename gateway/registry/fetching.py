@@ -18,7 +18,7 @@ from pathlib import Path
 
 from gateway.registry.directory import DirectorySource, RegistryError
 from gateway.registry.document import DocumentError
-from gateway.registry.integrity import safe_path, sha256_of
+from gateway.registry.integrity import IntegrityError, safe_path, sha256_of
 from gateway.registry.layout import is_model_name
 from gateway.registry.manifest import FileEntry, FileSource
 from gateway.versions import ModelVersion
@@ -56,7 +56,7 @@ def missing(source: DirectorySource) -> list[Wanted]:
             version = ModelVersion(model, number)
             try:
                 manifest = source.manifest(version)
-            except (DocumentError, RegistryError) as error:
+            except (DocumentError, IntegrityError, RegistryError) as error:
                 raise FetchError(str(error)) from error
             folder = source.version_path(version)
             found += [

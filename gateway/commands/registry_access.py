@@ -1,0 +1,47 @@
+"""Opens the registry that a command was pointed at, and says what went wrong there in one line."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import socket
+import sys
+from collections.abc import Callable
+
+from gateway.cli import BAD_USAGE, CANNOT_START, NO
+from gateway.commands.configuration import configuration, report
+from gateway.config_loading import ConfigError
+from gateway.registry.document import DocumentError
+from gateway.registry.opening import open_store
+from gateway.registry.store import Store, StoreError
+from gateway.registry.switching import PublishError
+
+CANNOT_ACCESS = CANNOT_START
+
+
+def with_registry(parsed: argparse.Namespace, work: Callable[[Store], int]) -> int:
+    """Returns the exit code of `work` on the registry, or the one for what kept it from working."""
+    try:
+        location = parsed.registry or configuration(parsed).registry.root
+    except ConfigError as error:
+        report(error)
+        return BAD_USAGE
+    try:
+        return work(open_store(location))
+    except (PublishError, DocumentError) as error:
+        print(f"sluice: {error}", file=sys.stderr)
+        return NO
+    except StoreError as error:
+        print(f"sluice: {error}", file=sys.stderr)
+        return CANNOT_ACCESS
+
+
+def actor_of(parsed: argparse.Namespace) -> str:
+    """Returns who does this: --actor, else the user's name at this machine."""
+    if parsed.actor is not None:
+        given: str = parsed.actor
+        return given
+    try:
+        return f"{getpass.getuser()}@{socket.gethostname()}"
+    except (KeyError, OSError):
+        return f"unknown@{socket.gethostname()}"

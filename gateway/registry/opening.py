@@ -1,0 +1,19 @@
+"""Opens a registry by its location: a folder, or `s3://bucket/prefix`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gateway.registry.folder_store import FolderStore
+from gateway.registry.store import Store, StoreError
+
+
+def open_store(location: str) -> Store:
+    """Returns the store at `location`.
+
+    Raises:
+        StoreError: nothing is there, or it cannot hold a registry.
+    """
+    if "://" not in location:
+        return FolderStore(Path(location))
+    raise StoreError(f"{location} is neither a folder nor s3://bucket/prefix")
