@@ -68,7 +68,6 @@ class BackendRequest:
     shapes: tuple[tuple[int, ...], ...]
     chunks: Sequence[Sequence[Buffer]]
     timeout: Nanos
-    priority: int = 0
 
 
 @dataclass(slots=True)

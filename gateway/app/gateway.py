@@ -41,6 +41,7 @@ from gateway.engine.served import ServedVersion
 from gateway.engine.service import InferService
 from gateway.engine.tasks import TaskGroup
 from gateway.engine.watching import SourceWatch
+from gateway.errors import ErrorCode, GatewayError
 from gateway.frontends.context import ContextFactory
 from gateway.frontends.server_info import ServerInfo
 from gateway.messages import ModelMetadata
@@ -132,6 +133,9 @@ class Gateway:
         await asyncio.wait({finished, hurried}, return_when=asyncio.FIRST_COMPLETED)
         hurried.cancel()
         self.service.shut()
+        late = GatewayError(ErrorCode.SHUTTING_DOWN, "the gateway stopped before the request was finished")
+        for served in self.service.all_versions():
+            served.scheduler.fail_all(late)
         await self.listeners.close()
         if self.manager is not None:
             await self.manager.close()

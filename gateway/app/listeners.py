@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from gateway.config import Config, LimitsConfig
@@ -109,15 +110,14 @@ class Listeners:
 
     async def wait_drained(self, seconds: float) -> None:
         """Waits until the last connection is gone, at most `seconds`."""
+        waits = [self._rest.wait_drained()]
+        if self._native is not None:
+            waits.append(self._native.wait_drained())
         if self._reference is not None:
-            await self._reference.stop(seconds)
-        try:
+            waits.append(self._reference.stop(seconds))
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._rest.wait_drained()
-                if self._native is not None:
-                    await self._native.wait_drained()
-        except TimeoutError:
-            pass
+                await asyncio.gather(*waits)
 
     async def close(self) -> None:
         """Closes everything at once. May be called again."""

@@ -57,5 +57,8 @@ def not_rerun(error: GatewayError) -> GatewayError:
     return GatewayError(ErrorCode.OVERLOADED, why, retry_after_ms=RETRY_AFTER_MS)
 
 
-def internal() -> GatewayError:
-    return GatewayError(ErrorCode.INTERNAL, "internal error")
+def internal(request_id: str = "") -> GatewayError:
+    """Returns the error for a bug of ours: what happened is in the log, under the request's id."""
+    return GatewayError(
+        ErrorCode.INTERNAL, f"internal error (request {request_id})" if request_id else "internal error"
+    )

@@ -9,18 +9,17 @@ requests that arrived together can leave together; nobody waits for more than th
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable
 
 from gateway.core.batching import Batcher
 from gateway.core.cost_profile import CostProfile
 from gateway.core.merging import HeadCache, merge, split
 from gateway.core.plans import BatchPlan, QueueItem
-from gateway.core.retrying import RetryBudget
 from gateway.core.signature import CheckedHead
 from gateway.engine.batch import Batch, PendingRequest
 from gateway.engine.flights import Flights
-from gateway.engine.refusals import expired, internal, not_rerun, overloaded, refusal, unreachable
+from gateway.engine.refusals import expired, internal, overloaded, refusal, unreachable
+from gateway.engine.repeats import Repeats
 from gateway.engine.replicas import Replica
 from gateway.errors import ErrorCode, GatewayError
 from gateway.messages import InferRequest, InferResponse, Instant, RequestContext
@@ -28,8 +27,6 @@ from gateway.ports import BackendRequest, BackendResponse, Cancellable, Clock, O
 from gateway.versions import ModelVersion
 
 _log = logging.getLogger("sluice.scheduler")
-
-_RERUN_CODES = frozenset({ErrorCode.INVALID_REQUEST, ErrorCode.BACKEND_FAILED})
 
 
 class VersionScheduler:
@@ -63,9 +60,7 @@ class VersionScheduler:
         self._woken = False
         self._timer: Cancellable | None = None
         self._timer_at: Instant = 0
-        self._reruns: deque[Batch] = deque()
-        self._rerun_budget = RetryBudget()
-        self._retry_budget = RetryBudget(percent=10, burst=16)
+        self._repeats = Repeats()
 
     # ------------------------------------------------------------------ callers
 
@@ -126,7 +121,7 @@ class VersionScheduler:
             self._flights.end(batch, now)
             if batch.call is not None:
                 batch.call.cancel()
-        self._reruns.clear()
+        self._repeats.clear()
         for pending in list(self.pending.values()):
             self.batcher.withdraw(pending.key)
             self._fail(pending, error, now)
@@ -138,12 +133,11 @@ class VersionScheduler:
         now = self._clock.now()
         try:
             self._expire_in_flight(now)
+            released_at = self._flights.release_due(now)
             free = self._flights.free()
-            while free and self._reruns:
-                again = self._reruns.popleft()
-                if again.waiting:
-                    self._send(again, now)
-                    free -= 1
+            while free and (again := self._repeats.next()) is not None:
+                self._send(again, now)
+                free -= 1
             result = self.batcher.poll(now, free, len(self.in_flight))
             for key in result.expired:
                 self._fail(self.pending[key], expired("while queued"), now)
@@ -151,7 +145,10 @@ class VersionScheduler:
                 self._fail(self.pending[key], overloaded("cannot finish before its deadline"), now)
             for plan in result.ready:
                 self._dispatch(plan, now)
-            self._arm(result.wake_at, now)
+            wake_at = result.wake_at
+            if released_at is not None and (wake_at is None or released_at < wake_at):
+                wake_at = released_at
+            self._arm(wake_at, now)
         except Exception:
             # A bug here must not end the loop that answers everybody else: report it, and look again soon.
             _log.exception("scheduler of %s", self.version)
@@ -159,7 +156,7 @@ class VersionScheduler:
 
     def _arm(self, wake_at: Instant | None, now: Instant) -> None:
         """Keeps one timer at or before the next instant of interest; an early wake-up only looks again."""
-        for batch in (*self.in_flight, *self._reruns):
+        for batch in (*self.in_flight, *self._repeats.waiting):
             if batch.waiting and (wake_at is None or batch.deadline < wake_at):
                 wake_at = batch.deadline
         if wake_at is None:
@@ -176,7 +173,7 @@ class VersionScheduler:
         self.wake()
 
     def _expire_in_flight(self, now: Instant) -> None:
-        for batch in [batch for batch in (*self.in_flight, *self._reruns) if batch.deadline <= now]:
+        for batch in [batch for batch in (*self.in_flight, *self._repeats.waiting) if batch.deadline <= now]:
             for pending in [member for member in batch.waiting.values() if member.context.deadline <= now]:
                 self._fail(pending, expired("while running"), now)
                 self._leave(batch, pending)
@@ -186,15 +183,13 @@ class VersionScheduler:
     # ------------------------------------------------------------------ sending
 
     def _dispatch(self, plan: BatchPlan, now: Instant) -> None:
-        pending = self.pending
-        members = [pending[key] for key in plan.keys]
+        members = [self.pending[key] for key in plan.keys]
         deadline = members[0].context.deadline
         for member in members:
             member.dispatched_at = now
             if member.context.deadline < deadline:
                 deadline = member.context.deadline
-        self._rerun_budget.deposit(len(members))
-        self._retry_budget.deposit(1)
+        self._repeats.dispatched(len(members))
         self._send(Batch(members, plan.rows, plan.reason.value, deadline), now)
 
     def _send(self, batch: Batch, now: Instant) -> None:
@@ -208,13 +203,12 @@ class VersionScheduler:
         try:
             _, shapes, chunks = merge([(member.checked, member.request) for member in batch.members])
             last = max(member.context.deadline for member in batch.members)
-            request = BackendRequest(
-                self.version, first.request.head, batch.rows, shapes, chunks, last - now, first.context.priority
-            )
+            request = BackendRequest(self.version, first.request.head, batch.rows, shapes, chunks, last - now)
             batch.call = replica.backend.infer(request, lambda outcome: self._done(batch, outcome))
         except GatewayError as error:
             self._flights.end(batch, now)
-            self._fail_batch(batch, error, now)
+            self._failed(batch, error, now)
+            self.wake()
         except Exception:
             _log.exception("sending a batch of %s", self.version)
             self._flights.end(batch, now)
@@ -228,8 +222,8 @@ class VersionScheduler:
         executed = self._flights.end(batch, now)
         elapsed = now - batch.sent_at
         ok = isinstance(outcome, BackendResponse)
-        self._observer.batch_done(self.version, len(batch.members), batch.rows, batch.reason, elapsed, ok)
         try:
+            self._observer.batch_done(self.version, len(batch.members), batch.rows, batch.reason, elapsed, ok)
             if isinstance(outcome, GatewayError):
                 self._failed(batch, outcome, now)
             else:
@@ -246,10 +240,9 @@ class VersionScheduler:
 
     def _answer(self, batch: Batch, outcome: BackendResponse, now: Instant) -> None:
         members = batch.members
-        if batch.attempt > 1:
-            self._rerun_budget.refund(len(members))
         rows = [member.checked.rows for member in members]
         parts = split(outcome, rows, self._public, self._heads, batchable=members[0].checked.batchable)
+        self._repeats.succeeded(batch)
         waiting, pending_table, report = batch.waiting, self.pending, self._observer.request_done
         version, name = self.version, self.version.model_name
         for member, (head, data) in zip(members, parts, strict=True):
@@ -262,40 +255,22 @@ class VersionScheduler:
             queued = member.dispatched_at - context.received_at
             try:
                 member.reply.succeed(InferResponse(head, member.request.id, data))
+                report(context, version, None, member.checked.rows, queued, now, name)
             except Exception:
                 _log.exception("answering one caller of %s", version)
-            report(context, version, None, member.checked.rows, queued, now, name)
+                self._answer_badly(member, internal())
 
     # ------------------------------------------------------------------ failures
 
     def _failed(self, batch: Batch, error: GatewayError, now: Instant) -> None:
-        """A sent batch failed: retry what was surely not executed, re-run members alone, or fail them."""
+        """A batch failed: arrange for its repetition, or fail whoever still waits for it."""
         if error.needs_reload and batch.replica is not None:
             self._on_dead(self.version, batch.replica)
-        if not batch.waiting:
-            return
-        if error.code is ErrorCode.BACKEND_UNREACHABLE:
-            retryable = error.unprocessed and batch.attempt == 1
-            if retryable and self._flights.replicas.reachable(self.version) and self._retry_budget.withdraw(1):
-                self._requeue(list(batch.waiting.values()), together=True)
-                return
-        elif error.code in _RERUN_CODES and len(batch.members) > 1:
-            survivors = list(batch.waiting.values())
-            if self._rerun_budget.withdraw(len(survivors)):
-                self._requeue(survivors, together=False)
-                return
-            error = not_rerun(error)
-        self._fail_batch(batch, error, now)
-
-    def _requeue(self, members: list[PendingRequest], *, together: bool) -> None:
-        groups = [members] if together else [[member] for member in members]
-        for group in groups:
-            rows = sum(member.checked.rows for member in group)
-            again = Batch(group, rows, "rerun", min(member.context.deadline for member in group))
-            again.attempt = 2
-            for member in group:
-                member.batch = again
-            self._reruns.append(again)
+        if batch.waiting:
+            reachable = self._flights.replicas.reachable(self.version)
+            final = self._repeats.after(batch, error, reachable=reachable)
+            if final is not None:
+                self._fail_batch(batch, final, now)
 
     def _fail_batch(self, batch: Batch, error: GatewayError, now: Instant) -> None:
         for pending in list(batch.waiting.values()):
@@ -306,6 +281,12 @@ class VersionScheduler:
             return
         self.pending_bytes -= pending.nbytes
         self._report(pending, error.code, error.message, now)
+        self._answer_badly(pending, error)
+
+    def _answer_badly(self, pending: PendingRequest, error: GatewayError) -> None:
+        """Tells one caller of a failure; without effect on one that was answered or has left."""
+        if error.code is ErrorCode.INTERNAL:
+            error = internal(pending.context.request_id)
         try:
             pending.reply.fail(error)
         except Exception:
@@ -314,12 +295,16 @@ class VersionScheduler:
     def _leave(self, batch: Batch, pending: PendingRequest) -> None:
         batch.waiting.pop(pending.key, None)
         if not batch.waiting and batch in self.in_flight:
-            self._flights.end(batch, self._clock.now())
+            self._flights.abandon(batch, self._clock.now(), self.profile.high(batch.rows))
             if batch.call is not None:
                 batch.call.cancel()
+            batch.dissolve()
 
     def _report(self, pending: PendingRequest, code: ErrorCode, message: str, now: Instant) -> None:
         context = pending.context
         queued = (pending.dispatched_at if pending.batch is not None else now) - context.received_at
         name = self.version.model_name
-        self._observer.request_done(context, self.version, code, pending.checked.rows, queued, now, name, message)
+        try:
+            self._observer.request_done(context, self.version, code, pending.checked.rows, queued, now, name, message)
+        except Exception:
+            _log.exception("observing a request of %s", self.version)

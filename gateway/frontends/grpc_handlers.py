@@ -89,7 +89,14 @@ class GrpcHandlers:
         self._service.refused(error, "grpc", model_name)
 
     def _model_ready(self, message: Buffer) -> bytes:
-        return codec.encode_flag(self._service.model_ready(*codec.decode_model_request(message)))
+        """As Triton does, a model or version that is not there is "not ready" and no error."""
+        name, version = codec.decode_model_request(message)
+        try:
+            return codec.encode_flag(self._service.model_ready(name, version))
+        except GatewayError as error:
+            if error.code is not ErrorCode.MODEL_NOT_FOUND:
+                raise
+            return codec.encode_flag(False)
 
     def _model_metadata(self, message: Buffer) -> bytes:
         return codec.metadata_response(self._service.metadata(*codec.decode_model_request(message)))

@@ -34,13 +34,12 @@ _COMPRESS_FROM = 1024
 class RestReply:
     """The way back of one inference; harmless when the client is gone."""
 
-    __slots__ = ("_encoding", "_exchange", "_format", "_request_id")
+    __slots__ = ("_encoding", "_exchange", "_format")
 
-    def __init__(self, exchange: HttpExchange, form: ReplyFormat, encoding: str | None, request_id: str) -> None:
+    def __init__(self, exchange: HttpExchange, form: ReplyFormat, encoding: str | None) -> None:
         self._exchange = exchange
         self._format = form
         self._encoding = encoding
-        self._request_id = request_id
 
     def succeed(self, response: InferResponse) -> None:
         try:
@@ -53,7 +52,7 @@ class RestReply:
         self._exchange.respond(200, headers, pieces)
 
     def fail(self, error: GatewayError) -> None:
-        respond_error(self._exchange, error, self._request_id)
+        respond_error(self._exchange, error)
 
 
 class RestFrontend:
@@ -93,7 +92,7 @@ class RestFrontend:
                 body = http_error_body(invalid(f"use {target.endpoint.method} for {_shown(request.path)}"))
                 exchange.respond(405, _JSON + b"allow: %s\r\n" % target.endpoint.method.encode(), (body,))
         except GatewayError as error:
-            respond_error(exchange, error, None)
+            respond_error(exchange, error)
 
     def _infer(self, request: HttpRequest, exchange: HttpExchange, target: Target) -> None:
         headers = request.headers
@@ -111,7 +110,7 @@ class RestFrontend:
             raise
         accepted = headers.get(b"accept-encoding")
         encoding = None if accepted is None else _choose_encoding(accepted)
-        reply = RestReply(exchange, form, encoding, context.request_id)
+        reply = RestReply(exchange, form, encoding)
         pending = self._service.submit(decoded, context, reply)
         exchange.on_disconnect = pending.withdraw
 
@@ -119,7 +118,7 @@ class RestFrontend:
         if self._service.server_ready():
             exchange.respond(200, b"", ())
         else:
-            respond_error(exchange, GatewayError(ErrorCode.MODEL_NOT_READY, "the server is not ready"), None)
+            respond_error(exchange, GatewayError(ErrorCode.MODEL_NOT_READY, "the server is not ready"))
 
     def _server_metadata(self, target: Target, exchange: HttpExchange) -> None:
         body = server_metadata_json(self._info.name, self._info.version, self._info.extensions)
@@ -130,7 +129,7 @@ class RestFrontend:
             exchange.respond(200, b"", ())
         else:
             message = f"model '{target.model}' is not ready"
-            respond_error(exchange, GatewayError(ErrorCode.MODEL_NOT_READY, message), None)
+            respond_error(exchange, GatewayError(ErrorCode.MODEL_NOT_READY, message))
 
     def _model_metadata(self, target: Target, exchange: HttpExchange) -> None:
         metadata = self._service.metadata(target.model, target.version)
@@ -147,14 +146,12 @@ class RestFrontend:
         exchange.respond(200, _JSON, (repository_index_json(rows),))
 
 
-def respond_error(exchange: HttpExchange, error: GatewayError, request_id: str | None) -> None:
-    """Answers with the OIP error object; an internal error says the request's id and nothing else."""
+def respond_error(exchange: HttpExchange, error: GatewayError) -> None:
+    """Answers with the OIP error object."""
     headers = _JSON
     retry_after = retry_after_seconds(error)
     if retry_after is not None:
         headers += b"retry-after: %d\r\n" % retry_after
-    if error.code is ErrorCode.INTERNAL and request_id is not None:
-        error = GatewayError(ErrorCode.INTERNAL, f"internal error (request {request_id})")
     exchange.respond(http_status(error.code), headers, (http_error_body(error),))
 
 

@@ -11,4 +11,10 @@ class ServerInfo:
 
     name: str
     version: str
-    extensions: tuple[str, ...] = ("binary_tensor_data", "classification", "model_configuration")
+    extensions: tuple[str, ...] = (
+        "binary_tensor_data",
+        "classification",
+        "model_configuration",
+        "parameters",
+        "schedule_policy",
+    )

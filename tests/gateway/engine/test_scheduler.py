@@ -91,7 +91,7 @@ def test_a_caller_who_leaves_a_running_batch_is_skipped_and_the_rest_answered(wo
     assert not gone.answered
 
 
-def test_when_all_members_left_the_call_is_cancelled_and_the_slot_is_free(world: World) -> None:
+def test_when_all_members_left_the_call_is_cancelled_and_the_slot_comes_back_a_while_later(world: World) -> None:
     callers = [world.ask((1, 1)), world.ask((2, 2))]
     world.clock.settle()
     for caller in callers:
@@ -99,7 +99,17 @@ def test_when_all_members_left_the_call_is_cancelled_and_the_slot_is_free(world:
         caller.pending.withdraw()
     assert world.backend.calls[0].cancelled
     assert not world.scheduler.in_flight
+    assert world.replica.in_flight, "Triton may still be executing it"
+    world.clock.advance(2 * SECOND)
     assert not world.replica.in_flight
+
+
+def test_a_stalled_backend_is_not_fed_with_work_that_nobody_waits_for(world: World) -> None:
+    for _ in range(100):
+        world.ask((1, 1), timeout=SECOND)
+        world.clock.advance(SECOND)
+    assert len(world.backend.calls) < 14, "two slots, held longer after each batch without an answer"
+    assert world.service.in_flight <= 1
 
 
 def test_deadlines_fire_while_queued_even_when_no_slot_is_free(world: World) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,7 @@ from gateway.backends.triton_errors import BackendUnreachable, ModelDied
 from gateway.errors import ErrorCode, GatewayError
 from gateway.ports import BackendResponse
 from gateway.tensors import DataType, TensorSpec
-from tests.support.engine import MILLISECOND, SECOND, World
+from tests.support.engine import METADATA, MILLISECOND, SECOND, World
 
 
 @pytest.fixture
@@ -31,20 +32,34 @@ def test_a_wrong_number_of_rows_answers_nobody_and_members_are_run_alone(world: 
     assert [caller.values for caller in callers] == [[0, 0], [1, 1]]
 
 
+def answer_all(world: World, start: int, bad: float, code: ErrorCode = ErrorCode.BACKEND_FAILED) -> None:
+    """Answers every call from the `start`th on, also those that follow: a batch with a row of `bad` fails."""
+    world.clock.settle()
+    while start < len(world.backend.calls):
+        call = world.backend.calls[start]
+        start += 1
+        values = struct.unpack(f"<{2 * call.request.rows}f", b"".join(call.request.chunks[0]))
+        if bad in values[::2]:
+            call.answer(GatewayError(code, "backend: bad value"))
+        else:
+            call.echo()
+        world.clock.settle()
+
+
+def test_one_bad_request_among_a_hundred_fails_alone() -> None:
+    world = World(replace(METADATA, max_batch_size=128))
+    callers = [world.ask((float(i), i)) for i in range(100)]
+    answer_all(world, 0, bad=42.0)
+    codes = [caller.error.code if caller.error else None for caller in callers]
+    assert codes == [ErrorCode.BACKEND_FAILED if i == 42 else None for i in range(100)]
+    assert len(world.backend.calls) < 20, "found by halving"
+
+
 def test_one_bad_request_fails_alone(world: World) -> None:
     callers = [world.ask((i, i)) for i in range(3)]
     world.clock.settle()
     world.backend.calls[0].answer(GatewayError(ErrorCode.BACKEND_FAILED, "backend: bad value"))
-    for _ in range(4):
-        world.clock.settle()
-        for call in world.backend.calls[1:]:
-            value = struct.unpack("<2f", b"".join(call.request.chunks[0]))[0]
-            if not call.cancelled:
-                if value == 1:
-                    call.answer(GatewayError(ErrorCode.BACKEND_FAILED, "backend: bad value"))
-                else:
-                    call.echo()
-                call.cancelled = True
+    answer_all(world, 1, bad=1.0)
     assert callers[0].values == [0, 0]
     assert callers[2].values == [2, 2]
     assert callers[1].error is not None
@@ -71,19 +86,10 @@ def test_when_everything_fails_the_re_runs_stay_within_their_budget(world: World
 
 
 def test_innocent_requests_always_get_their_answer_beside_a_steady_share_of_bad_ones(world: World) -> None:
-    served = 0
     for round_ in range(100):
         callers = [world.ask((float(i == round_ % 7), i)) for i in range(7)]
-        world.clock.settle()
-        while served < len(world.backend.calls):
-            call = world.backend.calls[served]
-            served += 1
-            values = struct.unpack(f"<{2 * call.request.rows}f", b"".join(call.request.chunks[0]))
-            if 1.0 in values[::2]:
-                call.answer(GatewayError(ErrorCode.INVALID_REQUEST, "backend: bad value"))
-            else:
-                call.echo()
-            world.clock.settle()
+        seen = len(world.backend.calls)
+        answer_all(world, seen, bad=1.0, code=ErrorCode.INVALID_REQUEST)
         outcomes = [caller.error.code if caller.error else None for caller in callers]
         assert outcomes == [ErrorCode.INVALID_REQUEST if i == round_ % 7 else None for i in range(7)]
 
@@ -108,6 +114,27 @@ def test_a_call_that_was_surely_not_executed_is_retried_once(world: World) -> No
     assert caller.error is not None
     assert caller.error.code is ErrorCode.BACKEND_UNREACHABLE
     assert len(world.backend.calls) == 2
+
+
+def test_a_call_that_the_backend_did_not_take_is_retried_too(world: World) -> None:
+    world.backend.refusal = BackendUnreachable("no connection", unprocessed=True)
+    caller = world.ask((1, 1))
+    world.clock.call_soon(lambda: setattr(world.backend, "refusal", None))
+    world.clock.settle()
+    world.backend.calls[0].echo()
+    assert caller.values == [1, 1]
+
+
+def test_an_observer_that_fails_leaves_nobody_without_an_answer(world: World) -> None:
+    world.observer.request_done = lambda *arguments: 1 / 0  # type: ignore[method-assign, assignment]
+    world.observer.batch_done = lambda *arguments: 1 / 0  # type: ignore[method-assign, assignment]
+    callers = [world.ask((1, 1)), world.ask((2, 2), timeout=5 * MILLISECOND)]
+    world.clock.advance(10 * MILLISECOND)
+    for call in world.backend.calls:
+        call.echo()
+    world.clock.settle()
+    assert all(caller.answered for caller in callers)
+    assert world.service.in_flight == 0
 
 
 def test_a_call_that_may_have_been_executed_is_not_retried(world: World) -> None:
@@ -151,6 +178,8 @@ def test_a_caller_whose_answer_cannot_be_delivered_harms_nobody(world: World) ->
     world.clock.settle()
     world.backend.calls[0].echo()
     assert fine.values == [2, 2]
+    assert broken.error is not None, "it is told that something went wrong"
+    assert broken.error.code is ErrorCode.INTERNAL
     after = world.ask((3, 3))
     world.clock.settle()
     world.backend.calls[1].echo()
