@@ -19,14 +19,18 @@ from gateway.config import Config
 from gateway.engine.clock import LoopClock, pause
 from gateway.engine.replicas import Replica
 from gateway.engine.tasks import TaskGroup
-from gateway.ports import RegistrySource, VersionRecords
-from gateway.registry.directory import DirectorySource
+from gateway.ports import RegistrySource
+from gateway.registry.opening import open_store
+from gateway.registry.watcher import RegistryWatcher
 from gateway.transport.listener import BugReport
 from gateway.versions import ModelVersion
 
 
 class Backends:
-    """Owns the channels, and the embedded Triton where there is one. `source` says what should be served."""
+    """Owns the channels, and the embedded Triton where there is one.
+
+    `watcher` follows the registry, unless the Tritons' own models are served.
+    """
 
     def __init__(
         self, config: Config, clock: LoopClock, tasks: TaskGroup, on_bug: BugReport, on_change: Callable[[], None]
@@ -37,9 +41,8 @@ class Backends:
         self._on_bug = on_bug
         self._on_change = on_change
         self._channels: list[TritonChannel] = []
-        self._directory = DirectorySource(Path(config.registry.root))
-        self.source: RegistrySource = self._directory
-        self.records: VersionRecords | None = None
+        self.watcher: RegistryWatcher | None = None
+        self._source: RegistrySource | None = None
         self.process: TritonProcess | None = None
         self.repository: Path | None = None
         self.replicas: list[Replica] = []
@@ -50,6 +53,9 @@ class Backends:
         Raises:
             TritonSetupError, TritonStartError: with what to do.
         """
+        if self._config.triton.source == "registry":
+            self.watcher = await asyncio.to_thread(self._watcher)
+            self._source = self.watcher
         if self._config.triton.mode == "embedded":
             await self._start_embedded(on_lost)
         else:
@@ -57,6 +63,22 @@ class Backends:
                 self._add_remote(address)
         for channel in self._channels:
             channel.start()
+
+    @property
+    def source(self) -> RegistrySource:
+        """What says which versions should be served; there is one once this was started."""
+        assert self._source is not None
+        return self._source
+
+    def last_known(self) -> dict[str, tuple[int, ...]]:
+        """Returns what should be served until the registry can be read."""
+        return self.watcher.last_known() if self.watcher is not None else {}
+
+    def _watcher(self) -> RegistryWatcher:
+        registry = self._config.registry
+        location = registry.root if "://" in registry.root else str(Path(registry.root).absolute())
+        folder = Path(registry.cache_folder or Path(self._config.triton.work_folder) / "registry").absolute()
+        return RegistryWatcher(lambda: open_store(location), location, folder, allow_breaking=registry.allow_breaking)
 
     async def close(self) -> None:
         for channel in self._channels:
@@ -102,8 +124,8 @@ class Backends:
         own_models = self._config.triton.source == "triton"
         names = as_they_are if own_models else versioned
         placement = None if own_models else PushPlacement(self._look_up, lambda model: RenderOptions())
-        if own_models and not self.replicas:
-            self.source = LoadedModels(channel)
+        if own_models and self._source is None:
+            self._source = LoadedModels(channel)
         self.replicas.append(
             Replica(address, TritonBackend(channel, names), TritonControl(channel, names, placement, pause))
         )
@@ -121,7 +143,9 @@ class Backends:
         return channel
 
     def _look_up(self, version: ModelVersion) -> tuple[VersionDescription, Path]:
-        return self._directory.verify(version), self._directory.version_path(version)
+        if self.watcher is None:
+            raise ValueError(f"{version} is the backend's own")
+        return self.watcher.look_up(version)
 
 
 __all__ = ["Backends", "TritonSetupError", "TritonStartError"]

@@ -198,8 +198,10 @@ class Gateway:
             orphan_age=registry.orphan_age_ms * _MILLISECOND,
         )
         return VersionManager(
-            SourceWatch(self.backends.source, self.clock, rng, registry.poll_interval_ms / 1000),
-            self.backends.records,
+            SourceWatch(
+                self.backends.source, self.clock, rng, registry.poll_interval_ms / 1000, self.backends.last_known()
+            ),
+            self.backends.watcher,
             replicas,
             self.service,
             self.clock,

@@ -23,14 +23,22 @@ _SPREAD = 0.1
 class SourceWatch:
     """Owns the last good answer of a `RegistrySource`. `on_look` is called after every look that gave one."""
 
-    def __init__(self, source: RegistrySource, clock: Clock, rng: random.Random, interval_seconds: float) -> None:
+    def __init__(
+        self,
+        source: RegistrySource,
+        clock: Clock,
+        rng: random.Random,
+        interval_seconds: float,
+        last_known: Mapping[str, tuple[int, ...]],
+    ) -> None:
+        """`last_known` is what holds until the first look succeeds."""
         self._source = source
         self._clock = clock
         self._rng = rng
         self._interval = interval_seconds
         self._asked = asyncio.Event()
         self.on_look: Callable[[], None] = lambda: None
-        self.desired: Mapping[str, tuple[int, ...]] = {}
+        self.desired: Mapping[str, tuple[int, ...]] = dict(last_known)
         self.error: str | None = None
         self.seen_at: Instant | None = None
 

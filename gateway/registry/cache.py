@@ -197,5 +197,3 @@ def _signature(folder: Path, manifest: Manifest) -> _Signature:
         # (The change time of an inode moves with every new hard link too, so it is left out.)
         found.append((entry.path, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_mode))
     return tuple(found)
-
-

@@ -66,11 +66,11 @@ def _golden(manifest: Manifest, folder: Path, listed: set[str]) -> GoldenSet:
         reader.problem("file", f"'{file}' is not listed in the manifest's files")
     tolerance = {}
     for name, given in reader.mapping("tolerance").items():
-        pair = (given.get("atol", 0), given.get("rtol", 0)) if isinstance(given, dict) else (None, None)
-        if all(isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 for value in pair):
-            tolerance[name] = (float(pair[0]), float(pair[1]))
-        else:
+        limits = _limits(given)
+        if limits is None:
             reader.problem(f"tolerance.{name}", "must be an object with atol and rtol, numbers of at least 0")
+        else:
+            tolerance[name] = limits
     if problems:
         raise DocumentError(_CASES, problems)
     arrays, batched = _arrays(folder / file, file), manifest.max_batch_size > 0
@@ -81,6 +81,16 @@ def _golden(manifest: Manifest, folder: Path, listed: set[str]) -> GoldenSet:
     if batched and len({tensor.spec.shape[0] for tensor in (*inputs, *outputs)}) != 1:
         raise DocumentError(file, ["its tensors have different numbers of rows"])
     return GoldenSet(inputs, outputs, tolerance)
+
+
+def _limits(given: object) -> tuple[float, float] | None:
+    """Returns (absolute, relative), each 0 where it is not given; None if that is not what was written."""
+    if not isinstance(given, dict) or given.keys() - {"atol", "rtol"}:
+        return None
+    pair = [given.get(key, 0) for key in ("atol", "rtol")]
+    if any(isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0 for value in pair):
+        return None
+    return float(pair[0]), float(pair[1])
 
 
 def _arrays(path: Path, name: str) -> Arrays:
