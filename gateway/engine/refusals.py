@@ -15,11 +15,11 @@ _REFUSALS: dict[RejectionKind, tuple[ErrorCode, str]] = {
     RejectionKind.DRAINING: (ErrorCode.MODEL_NOT_READY, "this version is being drained"),
     RejectionKind.IN_FLIGHT_REQUESTS: (
         ErrorCode.OVERLOADED,
-        "too many requests in flight (limits.max_requests_in_flight = {limit})",
+        "the gateway has too many requests in flight (limits.max_requests_in_flight = {limit})",
     ),
     RejectionKind.IN_FLIGHT_BYTES: (
         ErrorCode.OVERLOADED,
-        "too many bytes in flight (limits.max_bytes_in_flight = {limit})",
+        "the gateway has too many bytes in flight (limits.max_bytes_in_flight = {limit})",
     ),
 }
 RETRY_AFTER_MS = 1000

@@ -14,6 +14,7 @@ from gateway.core.health import ReadyPolicy, server_ready
 from gateway.core.routing import choose
 from gateway.core.signature import check_data
 from gateway.engine.batch import PendingRequest
+from gateway.engine.refusals import refusal
 from gateway.engine.scheduler import VersionScheduler
 from gateway.engine.served import ServedVersion
 from gateway.errors import ErrorCode, GatewayError
@@ -104,9 +105,9 @@ class InferService:
             for scheduler in self._schedulers:
                 in_flight += len(scheduler.pending)
                 in_flight_bytes += scheduler.pending_bytes
-            refusal = self._admission.check(in_flight, nbytes, in_flight_bytes)
-            if refusal is not None:
-                raise refusal
+            rejection = self._admission.check(in_flight, nbytes, in_flight_bytes)
+            if rejection is not None:
+                raise refusal(served.version.model_name, rejection)
             return served.scheduler.submit(request, context, reply, checked, nbytes)
         except GatewayError as error:
             version = served.version if served is not None else None
