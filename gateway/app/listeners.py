@@ -78,7 +78,13 @@ class Listeners:
                 from gateway.frontends.grpc_reference import ReferenceGrpcServer
             except ImportError:
                 raise CannotListen("server.grpc_engine = \"grpcio\" needs: pip install 'sluice[grpcio]'") from None
-            self._reference = ReferenceGrpcServer(handlers, limits.max_body_bytes, limits.max_streams_per_connection)
+            self._reference = ReferenceGrpcServer(
+                handlers,
+                limits.max_body_bytes,
+                limits.max_streams_per_connection,
+                limits.max_header_bytes,
+                limits.grpc_idle_timeout_ms,
+            )
         self.rest_port = 0
         self.grpc_port = 0
 

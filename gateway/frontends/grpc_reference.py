@@ -41,9 +41,15 @@ class FutureReply:
 
 
 class ReferenceGrpcServer:
-    """A grpc.aio server that serves every unary method through the handlers."""
+    """A grpc.aio server that serves every unary method through the handlers.
 
-    def __init__(self, handlers: GrpcHandlers, max_message_bytes: int, max_streams: int) -> None:
+    grpcio has no bound on connections or on the time that a head or body may take: those limits hold for the native
+    engine only (docs/adr/0003).
+    """
+
+    def __init__(
+        self, handlers: GrpcHandlers, max_message_bytes: int, max_streams: int, max_header_bytes: int, idle_ms: int
+    ) -> None:
         self._handlers = handlers
         self._server = grpc.aio.server(
             options=[
@@ -51,6 +57,9 @@ class ReferenceGrpcServer:
                 ("grpc.max_send_message_length", -1),
                 ("grpc.max_concurrent_streams", max_streams),
                 ("grpc.so_reuseport", 0),
+                ("grpc.max_metadata_size", max_header_bytes),
+                ("grpc.absolute_max_metadata_size", max_header_bytes),
+                ("grpc.max_connection_idle_ms", idle_ms),
             ]
         )
         self._server.add_generic_rpc_handlers((_AnyUnary(self._serve),))
