@@ -136,11 +136,13 @@ class Reader:
 
     def _get(self, key: str, default: object) -> Any:
         self._seen.add(key)
-        if key in self._value:
-            return self._value[key]
-        if default is None:
+        value = self._value.get(key, default)
+        if key not in self._value and default is None:
             self.problem(key, "is missing")
-        return default
+        elif key in self._value and value is None:
+            self.problem(key, "must not be null")
+            return default
+        return value
 
     def _list(self, key: str, *, required: bool) -> list[Any]:
         value = self._get(key, None if required else [])

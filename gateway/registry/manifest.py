@@ -126,7 +126,7 @@ def parse_manifest(content: bytes, version: ModelVersion | None = None) -> Manif
 
 def _version(reader: Reader, expected: ModelVersion | None) -> ModelVersion:
     found = ModelVersion(reader.text("model"), reader.integer("version", minimum=1))
-    if found.model_name and not is_model_name(found.model_name):
+    if reader.has("model") and not is_model_name(found.model_name):
         reader.problem("model", f"{found.model_name!r} is not a model name")
     if expected is not None and found.model_name and found.model_name != expected.model_name:
         reader.problem("model", f"is {found.model_name!r} in the folder of {expected.model_name!r}")
@@ -137,10 +137,10 @@ def _version(reader: Reader, expected: ModelVersion | None) -> ModelVersion:
 
 def _tensor(reader: Reader, *, is_input: bool) -> TensorEntry:
     name = reader.text("name")
-    if name and not _TENSOR_NAME.fullmatch(name):
-        reader.problem("name", "has control characters or is longer than 256")
+    if reader.has("name") and not _TENSOR_NAME.fullmatch(name):
+        reader.problem("name", "has control characters or is longer than 256" if name else "is empty")
     spelling = reader.text("datatype")
-    if spelling and spelling not in DATATYPES:
+    if reader.has("datatype") and spelling not in DATATYPES:
         reader.problem("datatype", f"{spelling!r} is not one of {', '.join(DATATYPES)}")
     shape = reader.integers("shape", minimum=-1)
     if not shape and reader.has("shape"):
@@ -157,7 +157,7 @@ def _tensor(reader: Reader, *, is_input: bool) -> TensorEntry:
 
 def _target(reader: Reader) -> TargetEntry:
     name = reader.text("name")
-    if name and name.partition("-")[0] not in TARGETS:
+    if reader.has("name") and name.partition("-")[0] not in TARGETS:
         reader.problem("name", f"{name!r} is not one of {', '.join(TARGETS)} (a suffix may follow a dash)")
     artifacts = reader.texts("artifacts")
     if not artifacts:
@@ -172,7 +172,7 @@ def _target(reader: Reader) -> TargetEntry:
 
 def _file(reader: Reader) -> FileEntry:
     path, sha256 = reader.text("path"), reader.text("sha256")
-    if path and (why := relative_problem(path)):
+    if reader.has("path") and (why := relative_problem(path)):
         reader.problem("path", f"{path!r} {why}")
     if path == MANIFEST_FILE:
         reader.problem("path", "the manifest cannot list itself")
@@ -182,7 +182,7 @@ def _file(reader: Reader) -> FileEntry:
         inner = reader.child("source")
         source = FileSource(inner.text("package"), inner.text("version"), inner.text("sha256"), inner.text("member"))
         for key in ("package", "version"):
-            if (value := inner.text(key, "")) and not _PACKAGE.fullmatch(value):
+            if inner.has(key) and not _PACKAGE.fullmatch(value := inner.text(key, "")):
                 inner.problem(key, f"{value!r} is not a plain name")
         _check_sha256(inner, source.sha256)
         inner.close()
@@ -192,7 +192,7 @@ def _file(reader: Reader) -> FileEntry:
 
 
 def _check_sha256(reader: Reader, value: str) -> None:
-    if value and not _SHA256.fullmatch(value):
+    if reader.has("sha256") and not _SHA256.fullmatch(value):
         reader.problem("sha256", "must be 64 lower-case hexadecimal digits")
 
 

@@ -1,0 +1,145 @@
+"""The shipped JSON Schemas and the parsers agree, but for what a schema cannot say."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from importlib.resources import files
+from typing import Any
+
+import jsonschema
+import pytest
+
+from gateway.registry.manifest import parse_manifest
+from gateway.registry.serving import ServingPointer, parse_serving, render_serving
+from tests.support.processes import ROOT
+from tests.support.registry import ARTIFACT, document
+
+REMOVE = object()
+WRONG = [None, True, 0, -1, 1, 1.5, "", "x", [], ["x"], [0], [1], {}, {"x": 1}, REMOVE]
+FULL: dict[str, Any] = document() | {
+    "description": "d",
+    "inputs": [{"name": "X", "datatype": "FP32", "shape": [3, -1], "optional": True}],
+    "outputs": [{"name": "Y", "datatype": "BYTES", "shape": [1], "labels": ARTIFACT}],
+    "targets": [{"name": "tensorrt-10.13-sm90", "artifacts": [ARTIFACT], "parameters": {"a": 1, "b": "c", "d": True}}],
+    "metrics": {"auc": 0.5},
+    "lineage": {"published": {"by": "a"}},
+}
+FULL["files"][0]["source"] = {"package": "p", "version": "1.0", "sha256": "0" * 64, "member": "m"}
+POINTER: dict[str, Any] = {
+    "schema_version": 1, "generation": 3, "stable": 2, "also": [1], "allow_breaking": 2,
+    "release": {}, "shadow": {}, "history": [{}],
+}  # fmt: skip
+BAD_PATHS = ["/a", "../a", "a/../b", "a//b", "a/", "./a", ".", "..", "a\\b", "a\nb", "a\n", "", "manifest.json"]
+GOOD_PATHS = ["a", ".a", "a/.b", "...", "a/...b", "ä/b c"]
+# A label or artifact that is not listed is the parser's business alone.
+BEYOND_A_SCHEMA = ("outputs.0.labels", "targets.0.artifacts", "targets.0.artifacts.0")
+
+
+def schema(name: str) -> jsonschema.Draft202012Validator:
+    content = json.loads((files("gateway.registry") / "schemas" / f"{name}.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(content)
+    return jsonschema.Draft202012Validator(content)
+
+
+def places(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Returns the path of every value below `node`."""
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    return [found for key, value in items for found in [(*path, key), *places(value, (*path, key))]]
+
+
+def changed(node: dict[str, Any], path: tuple[Any, ...], value: Any) -> dict[str, Any]:
+    result = copy.deepcopy(node)
+    inner: Any = result
+    for key in path[:-1]:
+        inner = inner[key]
+    if value is REMOVE:
+        del inner[path[-1]]
+    else:
+        inner[path[-1]] = value
+    return result
+
+
+def accepts(parse: Callable[[bytes], object], value: object) -> bool:
+    try:
+        parse(json.dumps(value).encode())
+    except ValueError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("name", "parse", "valid"), [("manifest", parse_manifest, FULL), ("serving", parse_serving, POINTER)]
+)
+def test_parser_and_schema_agree_on_every_small_change(
+    name: str, parse: Callable[[bytes], object], valid: dict[str, Any]
+) -> None:
+    validator = schema(name)
+    assert accepts(parse, valid)
+    assert validator.is_valid(valid)
+    seen = set()
+    for path in places(valid):
+        for value in WRONG:
+            candidate = changed(valid, path, value)
+            parsed = accepts(parse, candidate)
+            seen.add(parsed)
+            where = ".".join(map(str, path))
+            if (where in BEYOND_A_SCHEMA and not parsed) or (where == "files.0.path" and value in ("x", 1)):
+                continue
+            if path[0] == "files" and not parsed and len(path) < 3:
+                continue  # without the file, its artifact is not listed any more
+            assert parsed == validator.is_valid(candidate), (where, value)
+    assert seen == {True, False}
+    assert not validator.is_valid(valid | {"unknown": 1})
+    assert not accepts(parse, valid | {"unknown": 1})
+
+
+@pytest.mark.parametrize(("path", "fine"), [(p, False) for p in BAD_PATHS] + [(p, True) for p in GOOD_PATHS])
+def test_both_know_which_paths_are_allowed(path: str, fine: bool) -> None:
+    candidate = document()
+    candidate["files"][0]["path"] = path
+    candidate["targets"][0]["artifacts"] = [path]
+    assert accepts(parse_manifest, candidate) == fine
+    assert schema("manifest").is_valid(candidate) == fine
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "fine"),
+    [
+        ("model", "a.b-c_d", True), ("model", ".a", False), ("model", "a" * 64, True), ("model", "a" * 65, False),
+        ("model", "a\n", False), ("model", "a/b", False), ("schema_version", 2, False),
+    ],
+)  # fmt: skip
+def test_both_know_which_names_are_allowed(key: str, value: object, fine: bool) -> None:
+    candidate = document() | {key: value}
+    assert accepts(parse_manifest, candidate) == fine
+    assert schema("manifest").is_valid(candidate) == fine
+
+
+def test_what_ships_is_valid() -> None:
+    manifests = [*ROOT.glob("model_repo/*/*/manifest.json"), *ROOT.glob("tests/models/*/*/manifest.json")]
+    pointers = list(ROOT.glob("model_repo/*/serving.json"))
+    assert manifests
+    assert pointers
+    for path in manifests:
+        schema("manifest").validate(json.loads(path.read_text()))
+    for path in pointers:
+        schema("serving").validate(json.loads(path.read_text()))
+
+
+@pytest.mark.parametrize(
+    "pointer",
+    [
+        ServingPointer(1, None),
+        ServingPointer(7, 3, (1, 2), 3, {"release": {"canary": 4}, "shadow": {}, "history": [{"stable": 1}]}),
+    ],
+)
+def test_what_is_written_is_valid_and_read_again(pointer: ServingPointer) -> None:
+    content = render_serving(pointer)
+    schema("serving").validate(json.loads(content))
+    again = parse_serving(content)
+    assert again.desired == pointer.desired
+    assert (again.generation, again.stable, again.also) == (pointer.generation, pointer.stable, pointer.also)
+    assert again.allow_breaking == pointer.allow_breaking
+    assert {k: v for k, v in again.other.items() if v} == {k: v for k, v in pointer.other.items() if v}
