@@ -13,8 +13,9 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.core.reconciling import Action, ActionKind, ModelPicture, SwapPolicy, next_action, target
-from gateway.engine.bringup import BringUp, Predecessor, Unfit
+from gateway.core.reconciling import Action, ModelPicture, SwapPolicy, next_action, target
+from gateway.engine.actions import Actions
+from gateway.engine.bringup import BringUp
 from gateway.engine.patrol import Patrol
 from gateway.engine.quarantine import Quarantine
 from gateway.engine.replicas import Replica, ReplicaSet
@@ -23,7 +24,6 @@ from gateway.engine.service import InferService
 from gateway.engine.tasks import TaskGroup
 from gateway.engine.versions import VersionTable
 from gateway.engine.watching import SourceWatch
-from gateway.errors import ErrorCode, GatewayError
 from gateway.messages import ModelMetadata, Nanos
 from gateway.ports import Clock, Observer, VersionRecords
 from gateway.versions import ModelVersion, Route, RouteTable
@@ -32,7 +32,6 @@ _log = logging.getLogger("sluice.manager")
 _SECOND: Nanos = 1_000_000_000
 _UNREACHABLE_AFTER: Nanos = 1 * _SECOND
 _DRAIN_LOOK_S = 0.05
-_EVICT_LOOKS = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,13 +68,12 @@ class VersionManager:
         self._service = service
         self._clock = clock
         self._options = options
-        self._pause = pause
-        self._bring_up = BringUp(records, clock, serve, observer.version_state)
         self._versions = VersionTable(clock, observer, options.drain_limit)
         self._quarantine = Quarantine(clock)
+        bring_up = BringUp(records, clock, serve, observer.version_state)
+        self._actions = Actions(self, replicas, self._versions, self._quarantine, bring_up, pause)
         self._patrol = Patrol(self, replicas, clock, options.look_seconds, options.orphan_age)
         self._busy: dict[str, Action] = {}
-        self._broken: set[tuple[ModelVersion, str]] = set()
         self._generations: dict[str, int] = {}
         self._down_since: dict[str, int] = {}
         self._remembered: dict[str, int] = {}
@@ -108,8 +106,8 @@ class VersionManager:
     def replica_lost(self, replica: Replica) -> None:
         """The replica's process died and took its loaded versions along."""
         replica.lose()
-        self._broken = {(version, name) for version, name in self._broken if name != replica.name}
-        self._publish()
+        self._actions.broken = {(version, name) for version, name in self._actions.broken if name != replica.name}
+        self.publish()
         self.trigger()
 
     def backend_changed(self) -> None:
@@ -122,7 +120,7 @@ class VersionManager:
         if version in replica.ready_versions:
             _log.error("%s died on %s; loading it again", version, replica.name)
             replica.ready_versions.discard(version)
-            self._broken.add((version, replica.name))
+            self._actions.broken.add((version, replica.name))
             self.trigger()
 
     def version_lost(self, version: ModelVersion, replica: Replica) -> None:
@@ -130,7 +128,7 @@ class VersionManager:
         if version in replica.ready_versions and not self.acting_on(version):
             _log.warning("%s is no longer ready on %s", version, replica.name)
             replica.ready_versions.discard(version)
-            self._publish()
+            self.publish()
             self.trigger()
 
     # ------------------------------------------------------------------ what others may know
@@ -156,7 +154,7 @@ class VersionManager:
         """Whether somebody here has to do with that version; True while it is not known what should be served."""
         if self.watch.seen_at is None or version in self._versions or self.acting_on(version):
             return True
-        return self._still_wanted(version)
+        return self.still_wanted(version)
 
     # ------------------------------------------------------------------ the loop
 
@@ -193,7 +191,7 @@ class VersionManager:
         self._notice_silence()
         for name in list(self._generations.keys() | self.watch.desired.keys()):
             self._notice_decision(name)
-        self._publish()
+        self.publish()
         for name in sorted(self.watch.desired.keys() | self._versions.models() | self._quarantine.models()):
             if name in self._busy:
                 continue
@@ -225,7 +223,6 @@ class VersionManager:
     def _picture(self, name: str) -> ModelPicture:
         replicas = self._replicas.replicas
         statuses = self._versions.statuses(name, replicas, self._quarantine)
-        route = self._table.routes.get(name)
         return ModelPicture(
             name=name,
             desired=self.watch.desired.get(name, ()),
@@ -233,127 +230,41 @@ class VersionManager:
             connected=tuple(index for index, replica in enumerate(replicas) if replica.backend.available),
             now=self._clock.now(),
             last_good=self._last_good(name),
-            routed=route.targets[0][0] if route is not None else None,
+            routed=self.routed(name),
             policy=self._options.policy,
         )
 
     def _last_good(self, name: str) -> int | None:
         return self._remembered.get(name) or (self._records.last_good(name) if self._records is not None else None)
 
-    # ------------------------------------------------------------------ actions
-
     async def _perform(self, action: Action) -> None:
-        version = action.version
         try:
-            if action.kind is ActionKind.LOAD:
-                await self._load(version, action.replica)
-            elif action.incoming is not None:
-                await self._make_room(action)
-            elif action.kind is ActionKind.DRAIN:
-                self._drain(version)
-            else:
-                await self._unload(version)
-        except Exception:
-            _log.exception("%s %s", action.kind.value, version)
-            self._quarantine.put(version, "internal error", range(len(self._replicas.replicas)))
+            await self._actions.perform(action)
         finally:
-            del self._busy[version.model_name]
-            self._publish()
+            del self._busy[action.version.model_name]
+            self.publish()
             self.trigger()
 
-    async def _load(self, version: ModelVersion, index: int) -> None:
-        replica = self._replicas.replicas[index]
-        losses = replica.losses
-        broken = (version, replica.name) in self._broken
-        try:
-            async with replica.single_file:
-                if not self._still_wanted(version):
-                    return
-                served = await self._bring_up.bring(
-                    version, replica, self._versions.get(version), self._predecessor(version), fresh=broken
-                )
-            if replica.losses != losses:
-                raise GatewayError(ErrorCode.BACKEND_UNREACHABLE, f"{replica.name} went away while it was being loaded")
-        except GatewayError as error:
-            everywhere = range(len(self._replicas.replicas))
-            self._quarantine.put(version, error.message, everywhere if isinstance(error, Unfit) else (index,))
-            self._versions.failed(version, error.message)
-            if replica.losses == losses and error.code is not ErrorCode.BACKEND_UNREACHABLE:
-                async with replica.single_file:
-                    await self._take_off(version, replica)
-            return
-        self._broken.discard((version, replica.name))
-        self._quarantine.release(version, index)
-        replica.ready_versions.add(version)
-        self._versions.ready(served)
-        self._publish()
-        served.scheduler.wake()
+    # ------------------------------------------------------------------ actions.Scene
 
-    def _still_wanted(self, version: ModelVersion) -> bool:
+    def routed(self, name: str) -> int | None:
+        """Returns the version that gets the model's traffic."""
+        route = self._table.routes.get(name)
+        return route.targets[0][0] if route is not None else None
+
+    def still_wanted(self, version: ModelVersion) -> bool:
+        """Whether the version should be loaded: somebody says so, or it is what served last."""
         name = version.model_name
         return version.number in self.watch.desired.get(name, ()) or version.number == self._last_good(name)
 
-    def _predecessor(self, version: ModelVersion) -> Predecessor | None:
-        """Returns what gets the traffic now, if `version` is to take it over."""
-        name = version.model_name
-        route, desired = self._table.routes.get(name), self.watch.desired.get(name, ())
-        if route is None or not desired or desired[0] != version.number or route.targets[0][0] == version.number:
-            return None
-        old = self._versions.get(ModelVersion(name, route.targets[0][0]))
-        return Predecessor(old.version, old.metadata, frozenset(old.scheduler.batch_sizes)) if old is not None else None
-
-    def _drain(self, version: ModelVersion) -> None:
-        served = self._versions.get(version)
-        if served is None or self._table.routes.get(version.model_name, _NOWHERE).targets[0][0] == version.number:
-            return  # the picture has changed since the decision
-        self._versions.drain(served)
-        self._publish()
-
-    async def _make_room(self, action: Action) -> None:
-        """Takes a version away so that another fits, once the other is known to be worth it."""
-        version, incoming = action.version, ModelVersion(action.version.model_name, action.incoming or 0)
-        try:
-            await self._bring_up.vouch(incoming)
-        except Unfit as error:
-            self._quarantine.put(incoming, error.message, range(len(self._replicas.replicas)))
-            return
-        if action.kind is ActionKind.DRAIN:
-            served = self._versions.get(version)
-            if served is not None:
-                self._versions.drain(served)
-            return
-        replica = self._replicas.replicas[action.replica]
-        replica.ready_versions.discard(version)
-        for _ in range(_EVICT_LOOKS):
-            if not replica.in_flight.get(version):
-                break
-            await self._pause(_DRAIN_LOOK_S)
-        async with replica.single_file:
-            await self._take_off(version, replica)
-
-    async def _unload(self, version: ModelVersion) -> None:
-        self._versions.give_up(version)
-        for replica in self._replicas.replicas:
-            replica.ready_versions.discard(version)
-            self._broken.discard((version, replica.name))
-            if replica.backend.available:
-                async with replica.single_file:
-                    await self._take_off(version, replica)
-        self._quarantine.forget(version)
-        self._versions.forget(version)
-
-    async def _take_off(self, version: ModelVersion, replica: Replica) -> None:
-        """Unloads; what cannot be unloaded now is an orphan, which the patrol finds."""
-        if version in replica.ready_versions:
-            return
-        try:
-            await replica.control.unload(version)
-        except GatewayError as error:
-            _log.warning("unloading %s from %s: %s", version, replica.name, error.message)
+    def takes_over(self, version: ModelVersion) -> bool:
+        """Whether the version is to get the traffic that another one gets now."""
+        desired = self.watch.desired.get(version.model_name, ())
+        return desired[:1] == (version.number,) != (self.routed(version.model_name),)
 
     # ------------------------------------------------------------------ publication
 
-    def _publish(self) -> None:
+    def publish(self) -> None:
         """Brings states and routes in line with where versions are ready; one assignment if anything differs."""
         self._versions.check_states(self._replicas.replicas, self._mending())
         routes = {}
@@ -370,13 +281,10 @@ class VersionManager:
 
     def _mending(self) -> set[ModelVersion]:
         """Returns the versions whose process died a moment ago and that are being loaded again for the first time."""
-        return {version for version, _ in self._broken} - self._quarantine.reasons().keys()
+        return {version for version, _ in self._actions.broken} - self._quarantine.reasons().keys()
 
     def _remember(self, name: str, number: int) -> None:
         if self._remembered.get(name) != number:
             self._remembered[name] = number
             if self._records is not None and self._records.last_good(name) != number:
                 self._tasks.spawn(self._records.remember(name, number), f"remember {name}/{number}")
-
-
-_NOWHERE = Route("", ((0, 10_000),))

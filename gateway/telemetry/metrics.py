@@ -17,6 +17,8 @@ from gateway.versions import ModelVersion, VersionState
 
 RETIRED_KEPT: Nanos = 300 * 1_000_000_000
 """How long the series of an unloaded version stay, so that its last counts are scraped."""
+RETIRED_MOST = 5
+"""How many unloaded versions have series at a time: frequent swaps must not fill Prometheus."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,8 +127,8 @@ class Metrics:
         self.states.pop(version, None)
 
     def forget_retired(self) -> None:
-        """Drops the versions that were unloaded more than `RETIRED_KEPT` ago."""
-        for version in self.table.forget_retired(self._now() - RETIRED_KEPT):
+        """Drops the versions that were unloaded more than `RETIRED_KEPT` ago, and all but the `RETIRED_MOST` latest."""
+        for version in self.table.forget_retired(self._now() - RETIRED_KEPT, RETIRED_MOST):
             self.states.pop(version, None)
 
     def totals(self) -> dict[ModelVersion, Totals]:

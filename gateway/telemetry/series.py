@@ -110,12 +110,18 @@ class SeriesTable:
             self._names.discard(version.model_name)
             self._shared.pop((version.model_name, NONE), None)
 
-    def forget_retired(self, before: Instant) -> list[ModelVersion]:
-        """Forgets every version that was retired before that instant and returns them."""
-        retired = [v for v, s in self._known.items() if s.retired_at is not None and s.retired_at < before]
-        for version in retired:
+    def forget_retired(self, before: Instant, most: int) -> list[ModelVersion]:
+        """Forgets every version that was retired before that instant, and all but the `most` latest retired ones.
+
+        Returns those forgotten.
+        """
+        retired = [(s.retired_at, v) for v, s in self._known.items() if s.retired_at is not None]
+        retired.sort()
+        kept = retired[-most:] if most > 0 else []
+        forgotten = [version for at, version in retired if at < before or (at, version) not in kept]
+        for version in forgotten:
             self.forget(version)
-        return retired
+        return forgotten
 
     def _share(self, labels: tuple[str, str]) -> VersionSeries:
         series = self._shared.get(labels)
