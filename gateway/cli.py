@@ -20,6 +20,7 @@ _EPILOG = "exit codes: 0 ok, 1 a check failed or nothing is running, 2 bad usage
 _MODELS_COMMANDS = (
     "What the running gateway serves, and what the registry holds: publish, serve, retire, verify, collect."
 )
+_JOBS = "run training and other batch jobs: queue, slots, checkpoints, preemption"
 _DEMO_COMMANDS = "classify a picture, embed sentences, score table rows with the demo models of the running gateway"
 
 
@@ -52,6 +53,7 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     _add_demo(commands, given)
     _add_models(commands, given)
     _add_bench(commands, given)
+    _add_jobs(commands, given)
     version = commands.add_parser("version", help="print the version")
     version.set_defaults(module=None, run=_version)
     return parser
@@ -127,6 +129,15 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
         dest="overrides",
         help="override one setting, such as server.rest_port=9000; may be repeated",
     )
+
+
+def _add_jobs(commands: argparse._SubParsersAction[argparse.ArgumentParser], given: Sequence[str]) -> None:
+    jobs = commands.add_parser("jobs", help=_JOBS, description=_JOBS[0].upper() + _JOBS[1:] + ".")
+    jobs.set_defaults(module="gateway.commands.jobs")
+    if "jobs" in given[:1]:
+        # The runner's own options are known to the runner; imported only for its own command line.
+        actions = jobs.add_subparsers(title="actions", metavar="ACTION", required=True)
+        importlib.import_module("jobs.cli").add_job_parsers(actions)
 
 
 def _version(_: argparse.Namespace) -> int:
