@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from urllib.parse import unquote
 
 from gateway.backends.triton_errors import BackendUnreachable, from_grpc_status
 from gateway.errors import ErrorCode, GatewayError
@@ -20,6 +19,7 @@ from gateway.transport.http2 import ClientResult, Http2ClientConfig, Http2Pool, 
 from gateway.transport.http2_pool import Spawn
 from gateway.transport.listener import BugReport
 from gateway.wire.grpc_frames import frame, unframe
+from gateway.wire.status import parse_grpc_message
 
 SERVICE = b"/inference.GRPCInferenceService/"
 _MILLISECOND = 1_000_000
@@ -154,7 +154,7 @@ def _outcome(result: ClientResult) -> Outcome:
             http = result.headers.get(b":status", b"?").decode("latin-1")
             return GatewayError(ErrorCode.BACKEND_FAILED, f"the backend answered HTTP {http} without a gRPC status")
     if status != b"0":
-        message = unquote(trailers.get(b"grpc-message", b"").decode("latin-1"))
+        message = parse_grpc_message(trailers.get(b"grpc-message", b""))
         return from_grpc_status(int(status) if status.isdigit() else 2, message)
     body = result.body
     # The common case by hand: one uncompressed message that fills the body.

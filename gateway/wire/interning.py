@@ -2,7 +2,8 @@
 
 A `Generations` cache holds at most twice its limits: when the young half is full it becomes the old half and the
 oldest half is forgotten; what is found in the old half moves to the young one. So entries in use survive a client
-whose heads never repeat, an entry costs one dictionary look-up when young, and no entry needs a timestamp.
+whose heads never repeat, an entry costs one dictionary look-up when young, and no entry needs a timestamp. An entry
+weighs what the caller says it keeps alive: its key and everything behind it.
 """
 
 from __future__ import annotations
@@ -12,19 +13,20 @@ from typing import Generic, TypeVar
 
 from gateway.messages import Parameters, ParameterValue, RequestedOutput, RequestHead
 from gateway.tensors import TensorSpec
+from gateway.wire.head_limits import weigh
 
 V = TypeVar("V")
 
 ENTRIES = 4096
 BYTES = 4 << 20
 LARGEST_ENTRY = 64 << 10
-"""Keys larger than this are not remembered at all."""
+"""What weighs more than this is not remembered at all."""
 
 
 class Generations(Generic[V]):
-    """A bounded cache by exact key. `size` is what the caller says an entry's key weighs, in bytes."""
+    """A bounded cache by exact key. `size` is what the caller says an entry weighs, in bytes."""
 
-    __slots__ = ("_bytes", "_entries", "_most_bytes", "_old", "young")
+    __slots__ = ("_bytes", "_entries", "_most_bytes", "_old", "_old_sizes", "_sizes", "young")
 
     def __init__(self, entries: int = ENTRIES, size: int = BYTES) -> None:
         """`entries` and `size` bound the whole cache; each half holds at most half of them (and at least one entry)."""
@@ -32,18 +34,20 @@ class Generations(Generic[V]):
         self._most_bytes = max(1, size // 2)
         self.young: dict[Hashable, V] = {}
         self._old: dict[Hashable, V] = {}
+        self._sizes: dict[Hashable, int] = {}
+        self._old_sizes: dict[Hashable, int] = {}
         self._bytes = 0
 
     def __len__(self) -> int:
         return len(self.young) + sum(key not in self.young for key in self._old)
 
-    def get(self, key: Hashable, size: int = 0) -> V | None:
+    def get(self, key: Hashable) -> V | None:
         """Returns the entry, or None. Hot paths look into `young` themselves first."""
         value = self.young.get(key)
         if value is None:
             value = self._old.get(key)
             if value is not None:
-                self.put(key, value, size)
+                self.put(key, value, self._old_sizes[key])
         return value
 
     def put(self, key: Hashable, value: V, size: int = 0) -> None:
@@ -52,10 +56,13 @@ class Generations(Generic[V]):
             return
         if len(self.young) >= self._entries or self._bytes + size > self._most_bytes:
             self._old = self.young
+            self._old_sizes = self._sizes
             self.young = {}
+            self._sizes = {}
             self._bytes = 0
+        self._bytes += size - self._sizes.get(key, 0)
         self.young[key] = value
-        self._bytes += size
+        self._sizes[key] = size
 
 
 class HeadInterner:
@@ -78,7 +85,11 @@ class HeadInterner:
         parameters: Parameters | None = None,
         input_parameters: Mapping[str, Parameters] | None = None,
     ) -> RequestHead:
-        """Returns the head with this content: the identical object as long as it is remembered."""
+        """Returns the head with this content: the identical object as long as it is remembered.
+
+        Raises:
+            GatewayError: INVALID_REQUEST for a head beyond the limits (`head_limits`).
+        """
         key = (
             model_name,
             model_version,
@@ -87,12 +98,12 @@ class HeadInterner:
             _key(parameters) if parameters else None,
             tuple([(name, _key(found)) for name, found in input_parameters.items()]) if input_parameters else None,
         )
-        size = 0
-        for spec in inputs:
-            size += 64 + len(spec.name) + 8 * len(spec.shape)
-        head = self._heads.get(key, size)
+        head = self._heads.get(key)
         if head is None:
-            head = RequestHead(model_name, model_version, inputs, outputs, parameters or {}, input_parameters or {})
+            parameters = parameters or {}
+            input_parameters = input_parameters or {}
+            size = weigh(model_name, inputs, outputs, parameters, input_parameters)
+            head = RequestHead(model_name, model_version, inputs, outputs, parameters, input_parameters)
             self._heads.put(key, head, size)
         return head
 

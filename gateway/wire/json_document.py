@@ -16,6 +16,7 @@ import orjson
 from gateway.errors import GatewayError, invalid
 from gateway.messages import Parameters, ParameterValue, RequestedOutput, RequestHead
 from gateway.tensors import DATATYPES, Buffer, TensorSpec
+from gateway.wire.head_limits import MOST_ENTRIES, check_rank, too_many
 from gateway.wire.interning import HeadInterner
 from gateway.wire.reply_format import ReplyFormat, reply_format
 from gateway.wire.shared_memory import refuse_shared_memory
@@ -81,6 +82,8 @@ def read_document(document: Any, model_name: str, model_version: str | None, int
     inputs = get("inputs")
     if type(inputs) is not list:
         raise invalid("the request must have an array 'inputs'")
+    if len(inputs) > MOST_ENTRIES:
+        raise too_many("inputs")
     parameters: dict[str, ParameterValue] = {}
     binary = False
     if get("parameters") is not None:
@@ -123,6 +126,7 @@ def _input(tensor: Any) -> tuple[TensorSpec, dict[str, ParameterValue]]:
     shape = get("shape")
     if type(shape) is not list:
         raise invalid(f"input '{name[:_SHOWN]}' needs an array 'shape'")
+    check_rank(name, shape)
     for dimension in shape:
         if type(dimension) is not int or not 0 <= dimension < 1 << 63:
             raise invalid(f"input '{name[:_SHOWN]}': every dimension in 'shape' must be a non-negative integer")
@@ -146,6 +150,8 @@ def _outputs(outputs: Any, wishes: dict[str, bool]) -> tuple[RequestedOutput, ..
     """Returns the requested outputs; what they say about their form goes to `wishes`."""
     if type(outputs) is not list:
         raise invalid("'outputs' must be an array")
+    if len(outputs) > MOST_ENTRIES:
+        raise too_many("outputs")
     requested: list[RequestedOutput] = []
     for output in outputs:
         name = _name(output, "outputs")
@@ -176,6 +182,8 @@ def _name(tensor: Any, field: str) -> str:
 def _parameters(found: Any, owner: str) -> dict[str, ParameterValue]:
     if type(found) is not dict:
         raise invalid(f"'parameters' of {owner} must be an object")
+    if len(found) > MOST_ENTRIES:
+        raise too_many(f"parameters ({owner})")
     for name, value in found.items():
         if not isinstance(value, _SCALARS):
             raise invalid(f"parameter '{name[:_SHOWN]}' of {owner} must be a string, a number or a boolean")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from gateway.errors import GatewayError, invalid
 from gateway.messages import InferRequest, RequestHead
 from gateway.tensors import Buffer
+from gateway.wire.head_limits import weight
 from gateway.wire.interning import Generations, HeadInterner
 from gateway.wire.json_document import MISSING, Document, parse_json, read_document
 from gateway.wire.json_templates import TemplateTable
@@ -88,7 +89,7 @@ class RestDecoder:
         key = (model_name, model_version, text)
         header = self._headers.young.get(key)
         if header is None:
-            header = self._headers.get(key, length)
+            header = self._headers.get(key)
             if header is None:
                 return self._learn(body, key)
         if header.total != size:
@@ -118,7 +119,7 @@ class RestDecoder:
                 start += size
         sizes = [size for size in document.sizes if size is not None]
         if len(sizes) == len(data):
-            self._headers.put(key, _Header(document, sizes, len(text)), len(text))
+            self._headers.put(key, _Header(document, sizes, len(text)), len(text) + weight(document.head))
         return InferRequest(document.head, document.id, data), document.reply
 
 

@@ -23,7 +23,6 @@ from gateway.wire.reply_format import ReplyFormat
 
 _MARK = b'"data":'
 _LARGEST_TEXT = 8192
-_MOST_ELEMENTS = 1 << 24
 _WITHOUT_TEMPLATE = (DataType.BOOL, DataType.BYTES, DataType.FP16, DataType.BF16)
 
 Decoded = tuple[InferRequest, ReplyFormat]
@@ -81,7 +80,7 @@ class TemplateTable:
         if start < 7:
             return None
         key = (model_name, model_version, body[:start])
-        template = self._known.young.get(key) or self._known.get(key, start)
+        template = self._known.young.get(key) or self._known.get(key)
         if template is None or not body.endswith(template.after):
             return None
         try:
@@ -111,7 +110,8 @@ class TemplateTable:
             return
         head = document.head
         kept = Document(head, "", document.reply, document.sizes, [])
-        self._known.put((head.model_name, head.model_version, before), Template(after, kept), len(before) + len(after))
+        # The head is a small part of the text, and the largest templates are not remembered.
+        self._known.put((head.model_name, head.model_version, before), Template(after, kept), 8 * len(before + after))
 
 
 def _holds(before: bytes, after: bytes, value: int) -> bool:

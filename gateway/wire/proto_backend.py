@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 
 from gateway._generated.open_inference_pb2 import ModelInferResponse
 from gateway.errors import ErrorCode, GatewayError
-from gateway.messages import Nanos, RequestedOutput, RequestHead
+from gateway.messages import RequestedOutput, RequestHead
 from gateway.ports import BackendRequest, BackendResponse
 from gateway.tensors import DATATYPES, Buffer, TensorSpec
 from gateway.wire.grpc_frames import frame_prefix, unframe
@@ -25,21 +25,8 @@ _RAW_INPUT = b"\x3a"
 _ID_TAG = 0x1A
 _RAW_OUTPUT_TAG = 0x32
 _OWN_PARAMETERS = frozenset({"timeout", "priority", "binary_data_output"})
-"""Request parameters that are the gateway's business; Triton gets its own (`scheduling_parameters`)."""
+"""Request parameters that are the gateway's business and are not handed on to Triton."""
 _OWN_INPUT_PARAMETERS = frozenset({"binary_data_size"})
-
-
-def scheduling_parameters(timeout: Nanos | None = None, priority: int = 0) -> bytes:
-    """Returns the encoded request parameters `timeout` (whole microseconds, at least 1) and `priority` (0: left out).
-
-    Triton honours them only for models whose configuration allows it, so the caller decides whether to send them.
-    """
-    encoded = b""
-    if timeout is not None:
-        encoded = parameter_entry(0x22, "timeout", max(1, timeout // 1000))
-    if priority:
-        encoded += parameter_entry(0x22, "priority", priority)
-    return encoded
 
 
 class BackendRequestEncoder:
@@ -51,11 +38,10 @@ class BackendRequestEncoder:
         self._prefixes: Generations[bytes] = Generations(entries)
         self._known = self._prefixes
 
-    def encode(self, triton_name: str, triton_version: str, request: BackendRequest, parameters: bytes = b"") -> bytes:
+    def encode(self, triton_name: str, triton_version: str, request: BackendRequest) -> bytes:
         """Returns a gRPC body: the five-byte prefix and the ModelInferRequest.
 
-        `triton_name` and `triton_version` (may be empty) are what Triton calls the model; `parameters` are encoded
-        request parameters to add (`scheduling_parameters`).
+        `triton_name` and `triton_version` (may be empty) are what Triton calls the model.
         """
         head = request.head
         key = (triton_name, triton_version, head, request.shapes)
@@ -65,8 +51,8 @@ class BackendRequestEncoder:
             if fields is None:
                 fields = _request_fields(triton_name, triton_version, head, request.shapes)
                 self._known.put(key, fields, len(fields))
-        pieces: list[Buffer] = [b"", fields, parameters]
-        length = len(fields) + len(parameters)
+        pieces: list[Buffer] = [b"", fields]
+        length = len(fields)
         for chunks in request.chunks:
             size = sum(map(len, chunks))
             tag = _RAW_INPUT + varint(size)
@@ -132,13 +118,13 @@ class BackendResponseDecoder:
             return _parse(bytes(data[start:]))
         outputs = self._known.young.get(key)
         if outputs is None:
-            outputs = self._known.get(key, len(key))
+            outputs = self._known.get(key)
             if outputs is None:
                 message = _parsed(key)
                 if any(tensor.HasField("contents") for tensor in message.outputs):
                     return _parse(bytes(data[start:]))
                 outputs = _outputs(message)
-                self._known.put(key, outputs, len(key))
+                self._known.put(key, outputs, 8 * len(key))
         if len(raws) != len(outputs):
             return _parse(bytes(data[start:]))
         view = memoryview(data)
@@ -184,4 +170,4 @@ def _failed(message: str) -> GatewayError:
     return GatewayError(ErrorCode.BACKEND_FAILED, f"the backend answered wrongly: {message}")
 
 
-__all__ = ["BackendRequestEncoder", "BackendResponseDecoder", "scheduling_parameters"]
+__all__ = ["BackendRequestEncoder", "BackendResponseDecoder"]

@@ -21,12 +21,13 @@ from gateway.errors import invalid
 from gateway.messages import InferRequest, Parameters, RequestedOutput, RequestHead
 from gateway.tensors import DATATYPES, Buffer, DataType, TensorSpec
 from gateway.wire.grpc_frames import unframe
+from gateway.wire.head_limits import MOST_ENTRIES, check_rank, too_many, weight
 from gateway.wire.interning import Generations, HeadInterner
 from gateway.wire.layouts import LayoutTable
 from gateway.wire.proto_parameters import read_parameters
 from gateway.wire.shared_memory import refuse_shared_memory
 from gateway.wire.typed_contents import raw_contents
-from gateway.wire.wire_format import Slices, Unusual, scan
+from gateway.wire.wire_format import Slices, TooManyFields, Unusual, scan
 
 _ID_TAG = 0x1A
 _RAW_TAG = 0x3A
@@ -34,6 +35,11 @@ _SHORT = 1024
 """Up to so many bytes copying costs less than a view and does not keep the rest of the message alive."""
 _SMALL = 8192
 """Bodies up to this size are copied into bytes when they come as another buffer: only bytes can be compared fast."""
+_SMALL_HEAD = 64
+"""Outputs and parameters of a head that is worth a remembered layout."""
+_LARGEST_KEY = 256 << 10
+_LARGEST_UNUSUAL = 1 << 20
+"""The library alone parses what is written unusually, at a cost per field that only the size bounds."""
 _SHOWN = 200
 _RELEARN = 16
 
@@ -84,11 +90,15 @@ class RequestDecoder:
     def _scan(self, data: Buffer, start: int) -> InferRequest:
         try:
             key, identifier, raws = scan(data, start, _ID_TAG, _RAW_TAG)
+        except TooManyFields:
+            raise too_many("fields") from None
         except Unusual:
+            if len(data) - start > _LARGEST_UNUSUAL:
+                raise invalid("the request is malformed, or too large for the unusual way it is encoded in") from None
             return self._parse(bytes(data[start:]))
         known = self._heads.young.get(key)
         if known is None:
-            known = self._heads.get(key, len(key))
+            known = self._heads.get(key)
             if known is None:
                 known = self._learn(key)
                 if known is None:
@@ -104,16 +114,19 @@ class RequestDecoder:
         return _request(head, data, identifier, raws)
 
     def _learn(self, key: bytes) -> tuple[RequestHead, bool] | None:
-        """Parses the head alone and remembers it, with whether all its tensors have fixed sizes.
+        """Parses the head alone and remembers it, with whether it may have a layout: all its tensors have fixed sizes.
 
-        None when it carries typed contents and so must not be a key.
+        None when it carries typed contents, or as much as only those need, and so must not be a key.
         """
+        if len(key) > _LARGEST_KEY:
+            return None
         message = _parsed(key)
         if any(tensor.HasField("contents") for tensor in message.inputs):
             return None
         head = self._head(message)
-        known = (head, all(spec.datatype is not DataType.BYTES for spec in head.inputs))
-        self._heads.put(key, known, len(key))
+        small = len(head.outputs) + len(head.parameters) + len(head.input_parameters) <= _SMALL_HEAD
+        known = (head, small and all(spec.datatype is not DataType.BYTES for spec in head.inputs))
+        self._heads.put(key, known, len(key) + weight(head))
         return known
 
     def _parse(self, data: bytes) -> InferRequest:
@@ -135,11 +148,15 @@ class RequestDecoder:
         return InferRequest(head, message.id, list[Buffer](data_of))
 
     def _head(self, message: ModelInferRequest) -> RequestHead:
+        if len(message.inputs) + len(message.outputs) + len(message.parameters) > MOST_ENTRIES:
+            raise too_many("parts")
         inputs: list[TensorSpec] = []
         input_parameters: dict[str, Parameters] = {}
         for tensor in message.inputs:
             inputs.append(_spec(tensor))
             if tensor.parameters:
+                if len(tensor.parameters) > MOST_ENTRIES:
+                    raise too_many("parameters")
                 input_parameters[tensor.name] = _read(tensor.parameters, f"input '{tensor.name[:_SHOWN]}'")
         return self._interner.intern(
             message.model_name,
@@ -180,6 +197,7 @@ def _spec(tensor: ModelInferRequest.InferInputTensor) -> TensorSpec:
     datatype = DATATYPES.get(tensor.datatype)
     if datatype is None:
         raise invalid(f"input '{tensor.name[:_SHOWN]}' has an unknown datatype '{tensor.datatype[:_SHOWN]}'")
+    check_rank(tensor.name, tensor.shape)
     shape = tuple(tensor.shape)
     if shape and min(shape) < 0:
         raise invalid(f"input '{tensor.name[:_SHOWN]}' has a negative dimension: {list(shape[:64])}")

@@ -11,11 +11,18 @@ from __future__ import annotations
 from gateway.tensors import Buffer
 
 Slices = list[tuple[int, int]]
+MOST_FIELDS = 4096
+"""Top-level fields that `scan` looks at."""
+_TURNS = range(MOST_FIELDS)
 _ONE_BYTE = [bytes((value,)) for value in range(0x80)]
 
 
 class Unusual(Exception):
     """The message is malformed or written in a way that only the protobuf library should judge."""
+
+
+class TooManyFields(Unusual):
+    """The message has more than `MOST_FIELDS` top-level fields."""
 
 
 def varint(value: int) -> bytes:
@@ -58,7 +65,7 @@ def scan(data: Buffer, start: int, id_tag: int, raw_tag: int) -> tuple[bytes, tu
         (all fields but the id and the raw contents, where the id is, where the raw contents are).
 
     Raises:
-        Unusual: see above.
+        Unusual: see above; TooManyFields where it has more than any inference message needs.
     """
     end = len(data)
     identifier: tuple[int, int] | None = None
@@ -66,7 +73,9 @@ def scan(data: Buffer, start: int, id_tag: int, raw_tag: int) -> tuple[bytes, tu
     pieces: list[Buffer] = []
     kept_from = at = start
     try:
-        while at < end:
+        for _ in _TURNS:
+            if at >= end:
+                break
             field = at
             tag = data[at]
             at += 1
@@ -101,6 +110,9 @@ def scan(data: Buffer, start: int, id_tag: int, raw_tag: int) -> tuple[bytes, tu
                 at += 8
             else:
                 raise Unusual
+        else:
+            if at < end:
+                raise TooManyFields
     except IndexError:
         raise Unusual from None
     if at > end:

@@ -14,11 +14,11 @@ from gateway.wire.interning import LARGEST_ENTRY, Generations, HeadInterner
 def test_bounds_and_truth(steps: list[tuple[int, int]]) -> None:
     cache: Generations[str] = Generations(entries=10, size=200)
     for key, size in steps:
-        found = cache.get(key, size)
+        found = cache.get(key)
         assert found in (None, f"value {key}")
         if found is None:
             cache.put(key, f"value {key}", size)
-        assert cache.get(key, size) == f"value {key}"
+        assert cache.get(key) == f"value {key}"
         assert len(cache) <= 10
 
 

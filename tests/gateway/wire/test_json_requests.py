@@ -215,7 +215,7 @@ REFUSED = [
     ({"inputs": [], "outputs": [{"name": "y", "parameters": {"binary_data": 1}}]}, "'binary_data' of output 'y'"),
     ({"inputs": [], "outputs": [{"name": "y", "parameters": {"classification": True}}]}, "'classification'"),
     ({"inputs": [], "parameters": {"binary_data_output": "yes"}}, "'binary_data_output' of the request"),
-    ({"inputs": [body(shape=[2**62] * 90, data=[1])]}, "(huge)"),
+    ({"inputs": [body(shape=[2**62] * 60, data=[1])]}, "(huge)"),
 ]
 
 

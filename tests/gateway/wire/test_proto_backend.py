@@ -15,7 +15,7 @@ from gateway.ports import BackendRequest
 from gateway.tensors import DataType, TensorSpec
 from gateway.versions import ModelVersion
 from gateway.wire.grpc_frames import frame, unframe
-from gateway.wire.proto_backend import BackendRequestEncoder, BackendResponseDecoder, scheduling_parameters
+from gateway.wire.proto_backend import BackendRequestEncoder, BackendResponseDecoder
 from tests.support.wire import Case, several
 
 HEAD = RequestHead(
@@ -36,7 +36,7 @@ def request(members: int = 3) -> BackendRequest:
 def test_an_execution() -> None:
     encoder = BackendRequestEncoder()
     for members in (3, 1, 3):
-        body = encoder.encode("m.v4", "", request(members), scheduling_parameters(2_000_000, 3))
+        body = encoder.encode("m.v4", "", request(members))
         message = pb.ModelInferRequest.FromString(bytes(unframe(body)))
         assert (message.model_name, message.model_version, message.id) == ("m.v4", "", "")
         assert [(t.name, t.datatype, list(t.shape)) for t in message.inputs] == [
@@ -46,9 +46,7 @@ def test_an_execution() -> None:
         assert list(message.raw_input_contents) == [b"ab" * members, b"\1\0\0\0z" * members]
         assert [output.name for output in message.outputs] == ["y", "z"]
         assert message.outputs[0].parameters["classification"].int64_param == 2
-        assert set(message.parameters) == {"own", "sequence_id", "timeout", "priority"}
-        assert message.parameters["timeout"].int64_param == 2000
-        assert message.parameters["priority"].int64_param == 3
+        assert set(message.parameters) == {"own", "sequence_id"}
         assert set(message.inputs[0].parameters) == {"extra"}
 
 
@@ -56,13 +54,6 @@ def test_the_gateways_own_parameters_stay_here() -> None:
     message = pb.ModelInferRequest.FromString(bytes(unframe(BackendRequestEncoder().encode("a", "9", request()))))
     assert set(message.parameters) == {"own", "sequence_id"}
     assert message.model_version == "9"
-
-
-def test_a_timeout_is_never_zero_because_that_means_none() -> None:
-    message = pb.ModelInferRequest.FromString(scheduling_parameters(-5))
-    assert message.parameters["timeout"].int64_param == 1
-    assert "priority" not in message.parameters
-    assert scheduling_parameters() == b""
 
 
 def test_remembered_prefixes_are_bounded() -> None:
