@@ -27,7 +27,7 @@ _VERSION = re.compile(r"[1-9][0-9]{0,9}")
 
 def is_model_name(name: str) -> bool:
     """Returns whether `name` may name a model."""
-    return MODEL_NAME.fullmatch(name) is not None
+    return MODEL_NAME.fullmatch(name) is not None and name != JOURNAL_FILE
 
 
 def version_number(folder: str) -> int | None:

@@ -7,6 +7,7 @@ number does not come back when its version is deleted; a publisher that dies lea
 from __future__ import annotations
 
 import json
+import os
 from contextlib import suppress
 
 from gateway.registry import layout
@@ -23,10 +24,15 @@ def next_number(store: Store, model: str, at: str, actor: str) -> int:
     while True:
         number += 1
         try:
-            store.create(f"{_NUMBERS}/{model}/{number}", json.dumps({"at": at, "actor": actor}).encode())
+            store.create(f"{_NUMBERS}/{model}/{number}", _marker(at, actor))
         except AlreadyThere:
             continue
         return number
+
+
+def _marker(at: str, actor: str) -> bytes:
+    """Returns a content that no other marker has: a writer whose answer was lost knows its own by it."""
+    return json.dumps({"at": at, "actor": actor, "id": os.urandom(12).hex()}).encode()
 
 
 def numbers_given(store: Store, model: str) -> set[int]:

@@ -16,4 +16,11 @@ def open_store(location: str) -> Store:
     """
     if "://" not in location:
         return FolderStore(Path(location))
+    if location.startswith("s3://"):
+        # Imported on demand: obstore is an extra.
+        try:
+            from gateway.registry.object_store import ObjectStore
+        except ImportError:
+            raise StoreError("a registry in a bucket needs: pip install 'sluice[s3]'") from None
+        return ObjectStore(location)
     raise StoreError(f"{location} is neither a folder nor s3://bucket/prefix")

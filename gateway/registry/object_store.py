@@ -1,0 +1,254 @@
+"""A registry in a bucket: the store on S3 and what speaks like it, through obstore (extra `s3`).
+
+A version is there when its manifest is, which is written last. Everything that two writers could fight over is written
+with a precondition: If-None-Match for what is new, If-Match for what is replaced. A store that takes such a request
+and ignores the precondition would lose versions in silence, so it is probed before the first write, and refused.
+
+Invariant: an answer that was lost is no guess: the object is read, and what is written is told apart by its content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+from obstore.store import S3Store
+
+from gateway.registry import durable, layout
+from gateway.registry.document import MAX_DOCUMENT_BYTES
+from gateway.registry.object_writing import ObjectWriting
+from gateway.registry.store import AlreadyThere, Changed, Step, Stored, StoreError, Written, no_step
+
+_LOGS = f"{layout.OWN_FOLDER}/logs"
+_PROBES = f"{layout.OWN_FOLDER}/probes"
+_MOST_LOG_BYTES = 64 << 20
+_MOST_TRIES = 1000
+_OBSTACLES = "it cannot hold a registry: two publishers could overwrite each other. Use a store with conditional writes"
+
+
+class ObjectStore:
+    """The registry below `s3://bucket/prefix`. Implements `store.Store`.
+
+    Address and credentials come from the usual AWS_… variables (AWS_ENDPOINT_URL for other makes).
+    """
+
+    def __init__(self, location: str, step: Step = no_step, **settings: Any) -> None:
+        parts = urlsplit(location)
+        if parts.scheme != "s3" or not parts.netloc or parts.query or parts.username:
+            raise StoreError(f"{location} is not s3://bucket/prefix")
+        endpoint = settings.get("endpoint") or os.environ.get("AWS_ENDPOINT_URL") or ""
+        self._location = f"s3://{parts.netloc}/{parts.path.strip('/')}".rstrip("/")
+        self._step = step
+        self._probed = False
+        try:
+            self._store = S3Store(
+                parts.netloc,
+                prefix=parts.path.strip("/") or None,
+                client_options={
+                    "allow_http": endpoint.startswith("http://"), "timeout": "60s", "connect_timeout": "5s",
+                },
+                retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=30)},
+                **settings,
+            )  # fmt: skip
+        except BaseError as error:
+            raise StoreError(f"{location}: {_first_line(error)}") from error
+
+    @property
+    def location(self) -> str:
+        return self._location
+
+    def probe(self) -> None:
+        """Raises StoreError unless the store honours both preconditions. Writes and removes one small object."""
+        key = f"{_PROBES}/{os.urandom(12).hex()}"
+        try:
+            first = self._put(key, b"1", "create")
+            if self._accepts(key, b"2", "create"):
+                raise StoreError(f"{self.location} ignores If-None-Match, so {_OBSTACLES}")
+            if self._accepts(key, b"3", {"e_tag": '"0123456789abcdef0123456789abcdef"'}):
+                raise StoreError(f"{self.location} ignores If-Match, so {_OBSTACLES}")
+            self._put(key, b"4", {"e_tag": first})
+            found = self.read(key)
+            if found is None or found.content != b"4":
+                raise StoreError(f"{self.location} does not keep what a conditional write wrote, so {_OBSTACLES}")
+        except BaseError as error:
+            raise _failed(f"{self.location} cannot be written with preconditions", error) from error
+        finally:
+            self._delete([key])
+        self._probed = True
+
+    def read(self, key: str) -> Stored | None:
+        try:
+            found = obstore.get(self._store, key)
+            if found.meta["size"] > MAX_DOCUMENT_BYTES and not key.startswith(_LOGS):
+                return Stored(bytes(MAX_DOCUMENT_BYTES + 1), "")
+            content = bytes(found.bytes())
+        except FileNotFoundError:
+            return None
+        except BaseError as error:
+            raise _failed(f"{key} cannot be read", error) from error
+        return Stored(content, found.meta["e_tag"] or "")
+
+    def create(self, key: str, content: bytes) -> str:
+        self._ensure_probed()
+        try:
+            tag = self._put(key, content, "create")
+        except BaseError as error:
+            tag = self._after_failure(key, content, error, AlreadyThere(f"{key} is there already"))
+        self._step(f"created {key}")
+        return tag
+
+    def replace(self, key: str, content: bytes, tag: str) -> str:
+        self._ensure_probed()
+        try:
+            fresh = self._put(key, content, {"e_tag": tag})
+        except BaseError as error:
+            fresh = self._after_failure(key, content, error, Changed(f"{key} was changed by another process"))
+        self._step(f"replaced {key}")
+        return fresh
+
+    def append(self, key: str, line: bytes) -> None:
+        """Adds to this month's part of the log: objects cannot grow, so a part is replaced by a longer one."""
+        part = f"{_LOGS}/{key}/{datetime.now(UTC):%Y-%m}"
+        for _ in range(_MOST_TRIES):
+            found = self.read(part)
+            content = (found.content if found else b"") + line + b"\n"
+            if len(content) > _MOST_LOG_BYTES:
+                raise StoreError(f"{part} is larger than {_MOST_LOG_BYTES} bytes: move it away")
+            try:
+                if found is None:
+                    self.create(part, content)
+                else:
+                    self.replace(part, content, found.tag)
+            except (AlreadyThere, Changed):
+                continue
+            return
+        raise StoreError(f"{part} was changed by others {_MOST_TRIES} times in a row: try again")
+
+    def lines(self, key: str) -> Iterator[bytes]:
+        for part in self.names(f"{_LOGS}/{key}"):
+            found = self.read(f"{_LOGS}/{key}/{part}")
+            yield from (found.content.splitlines() if found else ())
+
+    def names(self, folder: str) -> list[str]:
+        try:
+            found = obstore.list_with_delimiter(self._store, folder or None)
+        except BaseError as error:
+            raise _failed(f"{folder or self.location} cannot be listed", error) from error
+        paths = [*found["common_prefixes"], *(item["path"] for item in found["objects"])]
+        return sorted({path.rstrip("/").rpartition("/")[2] for path in paths})
+
+    def digest(self, key: str) -> Written | None:
+        try:
+            digest, size = hashlib.sha256(), 0
+            for chunk in obstore.get(self._store, key).stream(min_chunk_size=1 << 20):
+                digest.update(chunk)
+                size += len(chunk)
+        except FileNotFoundError:
+            return None
+        except BaseError as error:
+            raise _failed(f"{key} cannot be read", error) from error
+        return Written(size, digest.hexdigest())
+
+    def fetch(self, key: str, target: Path) -> Written:
+        digest, size = hashlib.sha256(), 0
+        try:
+            with open(target, "xb") as file:
+                for chunk in obstore.get(self._store, key).stream(min_chunk_size=1 << 20):
+                    digest.update(chunk)
+                    size += len(chunk)
+                    file.write(chunk)
+                file.flush()
+                os.fsync(file.fileno())
+        except (BaseError, OSError) as error:
+            raise StoreError(f"{key} cannot be copied: {_first_line(error)}") from error
+        durable.sync_folder(target.parent)
+        return Written(size, digest.hexdigest())
+
+    def begin(self, folder: str) -> ObjectWriting:
+        self._ensure_probed()
+        return ObjectWriting(self, self._store, folder, self._step)
+
+    def remove(self, folder: str) -> None:
+        """Removes the manifest first: from then on the version is not there."""
+        keys = self._keys(folder)
+        manifest = f"{folder}/{layout.MANIFEST_FILE}"
+        self._delete([key for key in keys if key == manifest])
+        self._delete([key for key in keys if key != manifest])
+
+    def leftovers(self, older_than_s: float, *, remove: bool) -> list[str]:
+        """Finds versions without a manifest: nothing tells whose they are, so only their age counts."""
+        found = []
+        for model in filter(layout.is_model_name, self.names("")):
+            for name in self.names(model):
+                folder = f"{model}/{name}"
+                names = self.names(folder) if layout.version_number(name) is not None else []
+                if not names or layout.MANIFEST_FILE in names:
+                    continue
+                age = time.time() - max(item["last_modified"].timestamp() for item in self._items(folder))
+                if age >= older_than_s:
+                    found.append(f"{folder}: unfinished, untouched for {age / 3600:.1f} h")
+                    if remove:
+                        self.remove(folder)
+        if remove:
+            stale = [i for i in self._items(_PROBES) if time.time() - i["last_modified"].timestamp() >= older_than_s]
+            self._delete([item["path"] for item in stale])
+        return found
+
+    # ------------------------------------------------------------------ requests
+
+    def _put(self, key: str, content: bytes, mode: Any) -> str:
+        return obstore.put(self._store, key, content, mode=mode)["e_tag"] or ""
+
+    def _accepts(self, key: str, content: bytes, mode: Any) -> bool:
+        try:
+            self._put(key, content, mode)
+        except (AlreadyExistsError, PreconditionError, FileNotFoundError):
+            return False
+        return True
+
+    def _after_failure(self, key: str, content: bytes, error: BaseError, lost: StoreError) -> str:
+        """Returns the tag if our write went through in spite of `error`; raises `lost` if another one's did."""
+        found = self.read(key)
+        if found is not None and found.content == content:
+            return found.tag
+        if isinstance(error, AlreadyExistsError | PreconditionError) or "ConditionalRequestConflict" in str(error):
+            raise lost from None
+        raise _failed(f"{key} cannot be written", error) from error
+
+    def _items(self, folder: str) -> list[Any]:
+        try:
+            return [item for chunk in obstore.list(self._store, folder) for item in chunk]
+        except BaseError as error:
+            raise _failed(f"{folder} cannot be listed", error) from error
+
+    def _keys(self, folder: str) -> list[str]:
+        return [item["path"] for item in self._items(folder)]
+
+    def _delete(self, keys: list[str]) -> None:
+        try:
+            if keys:
+                obstore.delete(self._store, keys)
+        except FileNotFoundError:
+            pass
+        except BaseError as error:
+            raise _failed(f"{keys[0]} cannot be removed", error) from error
+
+    def _ensure_probed(self) -> None:
+        if not self._probed:
+            self.probe()
+
+
+def _failed(what: str, error: BaseError) -> StoreError:
+    return StoreError(f"{what}: {_first_line(error)}")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).partition("\n")[0][:500]
