@@ -164,18 +164,22 @@ class Load:
 
     async def run(self) -> None:
         protocols = self._call.get("protocols", ["grpc", "json", "binary"])
-        clients = range(self._call.get("clients", 3))
+        connections: list[GrpcClient | RestClient] = []
         async with asyncio.TaskGroup() as group:
-            for number in clients:
+            for number in range(self._call.get("clients", 3)):
                 protocol = protocols[number % len(protocols)]
                 client: GrpcClient | RestClient
                 if protocol == "grpc":
                     client = GrpcClient(self._call["grpc"])
                 else:
                     client = RestClient(self._call["rest"], binary=protocol == "binary")
+                connections.append(client)
                 for stream in range(self._call.get("streams", 1) if protocol == "grpc" else 1):
                     self._starting += 1
                     group.create_task(self._ask_on(client, f"client {number}.{stream} ({protocol})"))
+
+        for client in connections:
+            client.close()
 
     async def _ask_on(self, client: GrpcClient | RestClient, who: str) -> None:
         rng = random.Random(f"{self._call.get('seed', 1)}-{who}")
@@ -197,7 +201,6 @@ class Load:
                 break
             if pace or refused:
                 await asyncio.sleep(pace or 0.05)  # noqa: TID251
-        client.close()
 
     async def _one(self, client: GrpcClient | RestClient, payload: Payload, who: str) -> bool:
         """Sends one request and notes what became of it; returns whether it was refused."""

@@ -14,7 +14,7 @@ from tests.support.processes import Gateway, LoadClient
 def test_a_hundred_thousand_answers_are_right(gateway: Gateway) -> None:
     before = gateway.metrics()
     models = ["add_sub", "add_sub", "identity"]
-    load = LoadClient(gateway, clients=16, streams=4, requests=100_000, models=models, seed=2026)
+    load = LoadClient(gateway, clients=16, streams=8, requests=100_000, models=models, seed=2026)
     tally = load.report(120)
     assert (tally["wrong"], tally["lost"], tally["errors"], tally["refused"]) == ([], [], {}, 0)
     assert tally["sent"] == tally["right"] == 100_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from tests.acceptance.bare_triton import BareTriton
 from tests.acceptance.clients import rest
-from tests.support.processes import Gateway, LoadClient, until
+from tests.support.processes import ROOT, Gateway, LoadClient, until
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +57,11 @@ def test_models_are_pushed_where_no_folder_is_shared(bare_triton: BareTriton, tm
     assert front.stop() == 0
 
 
-def test_a_triton_that_comes_later_and_goes_and_comes(tmp_path: Path, registry: Path) -> None:
+def test_a_triton_that_comes_later_and_goes_and_comes(tmp_path: Path) -> None:
     """The gateway is up without it and says so; what it pushed is pushed again to a Triton that was started anew."""
     late = BareTriton(tmp_path / "late")
-    front = Gateway(tmp_path / "front", registry, remote(late.grpc, "registry"), wait=False)
-    front.wait_ready()
+    shutil.copytree(ROOT / "tests" / "models" / "add_sub", tmp_path / "models" / "add_sub")
+    front = Gateway(tmp_path / "front", tmp_path / "models", remote(late.grpc, "registry"))
 
     def ready() -> bool:
         return rest(front.rest, "/v2/health/ready").status == 200
