@@ -113,7 +113,7 @@ def test_a_poisoned_request_fails_alone(fragile: Gateway, bad: float, status: in
     assert [doubled(answer) for answer in answers] == [[2.0 * i] for i in range(1, 7)]
     assert (poisoned.status, named in poisoned.message) == (status, True), poisoned
     key = 'sluice_batches_total{model="faulty",version="1",reason="rerun"}'
-    assert fragile.metrics().get(key, 0) - before.get(key, 0) >= 7, "the batch was not merged and run again one by one"
+    assert fragile.metrics().get(key, 0) - before.get(key, 0) >= 4, "the batch was not merged and run again in halves"
 
 
 # ------------------------------------------------------------------ a dead model, a dead Triton
