@@ -46,7 +46,11 @@ class Http1Server(Listener):
         self.handler = handler
         self.limits = limits
         self.error_body = error_body
-        self.heads = HeadParser(max_header_count=limits.max_header_count, memo_entries=limits.memo_entries)
+        self.heads = HeadParser(
+            max_header_count=limits.max_header_count,
+            memo_entries=limits.memo_entries,
+            max_body_bytes=limits.max_body_bytes,
+        )
 
     def connection(self) -> asyncio.Protocol:
         return Http1Connection(self, self.handler, limits=self.limits, heads=self.heads, error_body=self.error_body)

@@ -87,7 +87,7 @@ class Http1Connection(Http1Output):
     def resume_writing(self) -> None:
         self._stalled_since = None
         if self._blocked:
-            if len(self._pending) <= self._depth // 2:
+            if self._has_room():
                 self._unblock_soon()
         elif self._transport is not None:
             self._transport.resume_reading()
@@ -113,7 +113,7 @@ class Http1Connection(Http1Output):
         size = len(data)
         position = 0
         while position < size:
-            if len(pending) >= self._depth or self._out_bytes > WRITE_BYTES:
+            if len(pending) >= self._depth or self._out_bytes + self._ready_bytes > WRITE_BYTES:
                 self._block(data[position:])
                 return
             end = data.find(b"\r\n\r\n", position) + 4
@@ -145,11 +145,7 @@ class Http1Connection(Http1Output):
         limits = self._limits
         if len(raw) > limits.max_header_bytes:
             raise HeadError(431, f"request head larger than {limits.max_header_bytes} bytes")
-        head = self._heads.parse(raw)
-        if head.content_length > limits.max_body_bytes:
-            self._memo.pop(raw, None)
-            raise HeadError(413, f"request body larger than {limits.max_body_bytes} bytes")
-        return head
+        return self._heads.parse(raw)
 
     def _keep_partial(self, rest: bytes) -> None:
         if len(rest) > self._limits.max_header_bytes:
@@ -245,7 +241,7 @@ class Http1Connection(Http1Output):
         self._buffer = rest
         if self._transport is not None:
             self._transport.pause_reading()
-        if len(self._pending) <= self._depth // 2:
+        if self._has_room():
             self._unblock_soon()
 
     def _unblock(self) -> None:

@@ -51,15 +51,18 @@ Memo: TypeAlias = dict[bytes, RequestHead]
 class HeadParser:
     """Parses heads and owns the bounded memo of them. One per listener."""
 
-    def __init__(self, *, max_header_count: int, memo_entries: int) -> None:
+    def __init__(self, *, max_header_count: int, memo_entries: int, max_body_bytes: int) -> None:
         self.memo: Memo = {}
         self._max_count = max_header_count
         self._memo_entries = memo_entries
+        self._max_body = max_body_bytes
         self._memo_bytes = 0
 
     def parse(self, raw: bytes) -> RequestHead:
         """Returns what `raw`, a complete head, means. Raises HeadError."""
         head = parse_head(raw, self._max_count)
+        if head.content_length > self._max_body:
+            raise HeadError(413, f"request body larger than {self._max_body} bytes")
         size = len(raw)
         if size <= _MEMO_MAX_HEAD_BYTES and self._memo_entries and head.content_length != CHUNKED and not head.expects:
             if len(self.memo) >= self._memo_entries or self._memo_bytes + size > _MEMO_MAX_TOTAL_BYTES:

@@ -25,7 +25,10 @@ _KEEP = b"connection: keep-alive\r\n"
 
 
 class Http1Output(asyncio.Protocol):
-    """Owns the requests not yet answered, in order, and the bytes due at the end of this read."""
+    """Owns the requests not yet answered, in order, and the bytes due at the end of this read.
+
+    `_ready_bytes` are in answers that wait for one before them.
+    """
 
     def __init__(self, registry: ConnectionRegistry, depth: int) -> None:
         self._registry = registry
@@ -34,6 +37,7 @@ class Http1Output(asyncio.Protocol):
         self._pending: deque[HttpExchange] = deque()
         self._out: list[Buffer] = []
         self._out_bytes = 0
+        self._ready_bytes = 0
         self._inside = False
         self._ending = False
         self._closing = False
@@ -70,13 +74,16 @@ class Http1Output(asyncio.Protocol):
         pending = self._pending
         if pending[0] is not exchange:
             exchange.ready = parts
+            self._ready_bytes += sum(map(len, parts))
             return
         pending.popleft()
         self._out += parts
         self._out_bytes += size
         while pending and (ready := pending[0].ready) is not None:
             self._out += ready
-            self._out_bytes += sum(map(len, ready))
+            moved = sum(map(len, ready))
+            self._ready_bytes -= moved
+            self._out_bytes += moved
             pending.popleft()
         if not self._inside:
             self._flush()
@@ -105,6 +112,7 @@ class Http1Output(asyncio.Protocol):
         interim = HttpExchange(self, head)
         interim.open = False
         interim.ready = [_CONTINUE]
+        self._ready_bytes += len(_CONTINUE)
         self._pending.append(interim)
 
     def _flush(self) -> None:
@@ -124,8 +132,12 @@ class Http1Output(asyncio.Protocol):
                 transport.write_eof()
             else:
                 transport.close()
-        elif self._blocked and len(self._pending) <= self._depth // 2:
+        elif self._blocked and self._has_room():
             self._unblock_soon()
+
+    def _has_room(self) -> bool:
+        """Whether a connection whose input was held back may go on: enough of what it asked for has been sent."""
+        return len(self._pending) <= self._depth // 2 and self._ready_bytes <= WRITE_BYTES
 
     def _unblock_soon(self) -> None:
         asyncio.get_running_loop().call_soon(self._unblock)

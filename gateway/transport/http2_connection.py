@@ -2,14 +2,15 @@
 
 Invariants: a stream is handed to the handler once, when its peer ended it; `on_reset` is called at most once and never
 after an answer; answering is harmless after the stream or the connection is gone; what one connection does wrong ends
-that connection alone. Incomplete bodies and answers not taken are bounded in bytes and in time.
+that connection alone. Incomplete bodies and answers not taken are bounded in bytes and in time. A request for an
+unknown path is answered at its head: its peer may wait for an answer before it sends more, as streaming calls do.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 
 from ngh2 import (
     Configuration,
@@ -24,34 +25,31 @@ from ngh2 import (
     TrailersReceived,
 )
 
-from gateway.transport.http2_session import CANCEL, INTERNAL_ERROR, NO_ERROR, REFUSED_STREAM, Header, Http2Session
+from gateway.transport.http2_input import DELIVERED, Http2Input
+from gateway.transport.http2_session import CANCEL, INTERNAL_ERROR, NO_ERROR, Header
 from gateway.transport.http2_stream import Http2Handler, ServerStream
 from gateway.transport.limits import Http2Limits
 from gateway.transport.listener import Buffer, Listener
 
-_SMALL_PART_BYTES = 1024
-_DELIVERED = -1
-"""`ServerStream.tick` of a stream that waits for its answer and no longer for its body."""
 _GOAWAY_SENT = 1 << 62
 
 
-class Http2Connection(Http2Session):
-    """The streams not yet answered, and what they hold."""
+class Http2Connection(Http2Input):
+    """Everything but the input: answers, timeouts, the end."""
 
     def __init__(
-        self, listener: Listener, handler: Http2Handler, on_body_too_large: Http2Handler, limits: Http2Limits
+        self,
+        listener: Listener,
+        handler: Http2Handler,
+        on_body_too_large: Http2Handler,
+        limits: Http2Limits,
+        known_paths: Container[bytes] | None,
     ) -> None:
         configuration = Configuration(
             max_inbound_header_list_size=limits.max_header_bytes, max_inbound_header_count=limits.max_header_count
         )
-        super().__init__(Connection(Role.SERVER, configuration))
-        self._listener = listener
-        self._handler = handler
-        self._on_body_too_large = on_body_too_large
-        self._limits = limits
-        self._streams: dict[int, ServerStream] = {}
-        self._cut_short: list[int] = []
-        self._buffered = 0
+        super().__init__(Connection(Role.SERVER, configuration), listener, handler, on_body_too_large, limits)
+        self._known_paths = known_paths
         self._unsent = 0
         self._untaken = 0
         self._untaken_since = 0
@@ -107,6 +105,7 @@ class Http2Connection(Http2Session):
             self._fail()
             return
         events = session.events()
+        known_paths = self._known_paths
         if events:
             self._silent_since = None
             self._inside = True
@@ -118,6 +117,8 @@ class Http2Connection(Http2Session):
                     stream = self._streams[stream_id] = ServerStream(self, stream_id, event.headers, self._active)
                     if event.end_stream:
                         self._deliver(stream)
+                    elif known_paths is not None and stream.headers.get(b":path") not in known_paths:
+                        self._cut(stream, self._handler)
                 elif type(event) is StreamClosed:
                     if event.stream_id in self._streams:
                         self._gone(self._streams.pop(event.stream_id))
@@ -130,75 +131,6 @@ class Http2Connection(Http2Session):
         elif self._silent_since is None:
             self._silent_since = self._active
         self._flush()
-
-    def _data(self, event: DataReceived) -> None:
-        stream = self._streams.get(event.stream_id)
-        if stream is None:
-            return
-        data = event.data
-        size = len(data)
-        parts = stream.parts
-        if parts is None:
-            if event.end_stream and size <= self._limits.max_body_bytes:
-                stream.body = data
-                self._deliver(stream)
-                return
-            parts = stream.parts = []
-        stream.size += size
-        self._buffered += size
-        if stream.size > self._limits.max_body_bytes:
-            self._too_large(stream)
-            return
-        if self._buffered > self._limits.max_buffered_bytes:
-            stream.reset(REFUSED_STREAM)
-            return
-        if size >= _SMALL_PART_BYTES or not parts:
-            parts.append(data)
-        elif type(tail := parts[-1]) is bytearray:
-            tail += data  # a body that trickles must not cost an object per byte
-        else:
-            parts.append(bytearray(data))
-        if event.end_stream:
-            self._complete(stream)
-
-    def _complete(self, stream: ServerStream) -> None:
-        parts = stream.parts
-        if parts:
-            stream.body = parts[0] if len(parts) == 1 else b"".join(parts)
-        self._release(stream)
-        self._deliver(stream)
-
-    def _deliver(self, stream: ServerStream) -> None:
-        stream.tick = _DELIVERED
-        self._call(self._handler, stream)
-
-    def _too_large(self, stream: ServerStream) -> None:
-        self._release(stream)
-        self._cut_short.append(stream.stream_id)
-        self._call(self._on_body_too_large, stream)
-        stream.reset(CANCEL)
-
-    def _call(self, handler: Http2Handler, stream: ServerStream) -> None:
-        try:
-            handler(stream)
-        except Exception as bug:
-            self._listener.report_bug(bug)
-            stream.reset(INTERNAL_ERROR)
-
-    def _release(self, stream: ServerStream) -> None:
-        self._buffered -= stream.size
-        stream.size = 0
-        stream.parts = None
-
-    def _gone(self, stream: ServerStream) -> None:
-        self._release(stream)
-        stream.connection = None
-        gone, stream.on_reset = stream.on_reset, None
-        if gone is not None:
-            try:
-                gone()
-            except Exception as bug:
-                self._listener.report_bug(bug)
 
     def respond(
         self, stream_id: int, headers: Iterable[Header], chunks: Sequence[Buffer], trailers: Iterable[Header]
@@ -283,7 +215,7 @@ class Http2Connection(Http2Session):
             if self._unsent:
                 self._sweep_unsent(tick, body_ticks)
             late = tick - body_ticks
-            for stream in [stream for stream in self._streams.values() if _DELIVERED < stream.tick < late]:
+            for stream in [stream for stream in self._streams.values() if DELIVERED < stream.tick < late]:
                 stream.reset(CANCEL)
             ticks = self._listener.ticks
             silent = self._silent_since is not None and tick - self._silent_since > ticks(limits.header_timeout_ms)

@@ -48,6 +48,8 @@ class Http2Limits:
     max_concurrent_streams: int = 1024
     max_buffered_bytes: int = 256 * 1024 * 1024
     """Per connection: incomplete request bodies, and separately answers the peer does not take."""
+    max_total_buffered_bytes: int = 1024 * 1024 * 1024
+    """Incomplete request bodies of all connections together."""
     stream_window_bytes: int = 16 * 1024 * 1024
     connection_window_bytes: int = 64 * 1024 * 1024
     max_frame_bytes: int = 1024 * 1024

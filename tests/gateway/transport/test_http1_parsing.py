@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.transport.http1 import Http1Limits, Http1Server, HttpExchange, HttpRequest
-from gateway.transport.http1_head import HeadParser, RequestHead, parse_head
+from gateway.transport.http1_head import HeadError, HeadParser, RequestHead, parse_head
 from tests.gateway.transport.peers import MemoryTransport
 
 HOST = b"host: x\r\n"
@@ -161,7 +161,7 @@ def same(left: RequestHead, right: RequestHead) -> bool:
 def test_the_memo_repeats_what_the_parser_said(name: str) -> None:
     data = GOOD[name].lstrip(b"\r\n")
     raw = data[: data.index(b"\r\n\r\n") + 4]
-    heads = HeadParser(max_header_count=100, memo_entries=16)
+    heads = HeadParser(max_header_count=100, memo_entries=16, max_body_bytes=50_000)
     first = heads.parse(raw)
     assert same(first, parse_head(raw, 100))
     assert heads.memo == ({} if name == "chunked" else {raw: first})
@@ -179,7 +179,7 @@ def test_refused_heads_are_never_remembered() -> None:
 
 
 def test_the_memo_is_bounded() -> None:
-    heads = HeadParser(max_header_count=100, memo_entries=10)
+    heads = HeadParser(max_header_count=100, memo_entries=10, max_body_bytes=1000)
     for number in range(1000):
         heads.parse(b"GET /%d HTTP/1.1\r\nhost: x\r\n\r\n" % number)
         assert len(heads.memo) <= 10
@@ -209,3 +209,15 @@ def test_a_changed_byte_gives_the_same_with_and_without_memo(name: str, position
         served.feed(GOOD[name], GOOD[name], bytes(data))
     assert remembering.seen == forgetting.seen
     assert remembering.transport.written == forgetting.transport.written
+
+
+def test_an_oversized_request_leaves_nothing_counted() -> None:
+    heads = HeadParser(max_header_count=100, memo_entries=16, max_body_bytes=1000)
+    kept = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+    heads.parse(kept)
+    for number in range(2000):
+        with pytest.raises(HeadError, match="larger than 1000"):
+            heads.parse(
+                b"POST /%d HTTP/1.1\r\nhost: x\r\npad: %s\r\ncontent-length: 1001\r\n\r\n" % (number, b"x" * 4000)
+            )
+    assert kept in heads.memo, "what was refused took the place of what is used"

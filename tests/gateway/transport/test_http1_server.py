@@ -7,6 +7,7 @@ import random
 import pytest
 
 from gateway.transport.http1 import Http1Limits, Http1Server, HttpExchange, HttpRequest
+from gateway.transport.http1_connection import Http1Connection
 from tests.gateway.transport.peers import converse, listening, run, until
 
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -112,6 +113,36 @@ def test_no_more_requests_are_in_flight_than_allowed_and_all_are_answered() -> N
                 assert len(held.requests) - answered <= 4
                 held.answer(answered)
             assert (await talk).count(b"HTTP/1.1 200 OK") == 51
+
+    run(test)
+
+
+def test_answers_that_wait_for_an_earlier_one_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond a megabyte of them the connection is not read, and not looked at again, until the earlier one is sent."""
+    turns = []
+    unblock = Http1Connection._unblock
+    monkeypatch.setattr(Http1Connection, "_unblock", lambda self: (turns.append(1), unblock(self)))
+
+    async def test() -> None:
+        held = Held()
+
+        def handle(request: HttpRequest, exchange: HttpExchange) -> None:
+            held(request, exchange)
+            if request.path == b"/":
+                held.answer(-1, bytes(300_000))
+
+        async with listening(Http1Server(handle)) as port:
+            talk = asyncio.ensure_future(converse(port, b"GET /first" + GET[5:] + GET * 50 + LAST))  # noqa: TID251
+            await until(lambda: len(held.requests) > 4)
+            begun = len(held.requests)
+            for _ in range(20):
+                await asyncio.to_thread(int)
+            assert begun == len(held.requests) <= 6
+            assert not turns
+            held.answer(0)
+            await until(lambda: held.requests[-1][0].path == b"/last")
+            held.answer(-1)
+            assert (await talk).count(b"HTTP/1.1 200 OK") == 52
 
     run(test)
 
