@@ -24,7 +24,7 @@ _REFUSALS: dict[RejectionKind, tuple[ErrorCode, str]] = {
 }
 RETRY_AFTER_MS = 1000
 """The hint where nothing has been measured yet that would make a better one."""
-_WITHOUT_EVIDENCE = frozenset({RejectionKind.QUEUE_ROWS, RejectionKind.CANNOT_FINISH})
+_WITHOUT_EVIDENCE = frozenset({RejectionKind.QUEUE_ROWS, RejectionKind.CANNOT_FINISH, RejectionKind.IN_FLIGHT_REQUESTS})
 
 
 def refusal(model_name: str, rejection: Rejection) -> GatewayError:
