@@ -129,10 +129,12 @@ class Http1Connection(Http1Output):
                 head = self._parse(raw)
             length = head.content_length
             if length == 0:
-                self._dispatch(head, b"")
                 position = end
+                self._behind = size - end
+                self._dispatch(head, b"")
             elif 0 < length <= size - end:
                 position = end + length
+                self._behind = size - position
                 self._dispatch(head, data[end:position] if length < _VIEW_BYTES else memoryview(data)[end:position])
             else:
                 data = self._begin_body(head, data[end:])
@@ -170,6 +172,7 @@ class Http1Connection(Http1Output):
             self._charge(len(taken))
             if self._need:
                 return b""
+            self._behind = len(data) - len(taken)
             self._end_body(self._body)
             return b"" if self._ending else data[len(taken) :]
         if self._mode == _CHUNKED:
@@ -207,6 +210,7 @@ class Http1Connection(Http1Output):
         if following is None:
             return b""
         self._chunked = None
+        self._behind = len(following)
         self._end_body(body)
         return b"" if self._ending else following
 

@@ -39,6 +39,7 @@ class Http1Output(asyncio.Protocol):
         self._out_bytes = 0
         self._ready_bytes = 0
         self._inside = False
+        self._behind = 0
         self._ending = False
         self._closing = False
         self._lingering = False
@@ -90,7 +91,8 @@ class Http1Output(asyncio.Protocol):
 
     def _is_last(self, exchange: HttpExchange) -> bool:
         """Whether nothing was begun after `exchange`, so that its answer may be the last."""
-        return self._pending[-1] is exchange and not self._inside and not self._buffer and not self._receiving()
+        more = self._buffer or (self._inside and self._behind)
+        return self._pending[-1] is exchange and not more and not self._receiving()
 
     def _receiving(self) -> bool:
         """Whether a body is being collected."""
