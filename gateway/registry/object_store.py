@@ -142,8 +142,11 @@ class ObjectStore:
             found = obstore.list_with_delimiter(self._store, folder or None)
         except BaseError as error:
             raise _failed(f"{folder or self.location} cannot be listed", error) from error
-        paths = [*found["common_prefixes"], *(item["path"] for item in found["objects"])]
-        return sorted({path.rstrip("/").rpartition("/")[2] for path in paths})
+        # Some servers list an empty folder as its own content.
+        start = f"{folder}/" if folder else ""
+        paths = (*found["common_prefixes"], *(item["path"] for item in found["objects"]))
+        names = {path.removeprefix(start).strip("/") for path in paths if path.startswith(start)}
+        return sorted(name for name in names if name and "/" not in name)
 
     def digest(self, key: str) -> Written | None:
         try:
@@ -189,10 +192,10 @@ class ObjectStore:
         for model in filter(layout.is_model_name, self.names("")):
             for name in self.names(model):
                 folder = f"{model}/{name}"
-                names = self.names(folder) if layout.version_number(name) is not None else []
-                if not names or layout.MANIFEST_FILE in names:
+                items = self._items(folder) if layout.version_number(name) is not None else []
+                if not items or self.read(f"{folder}/{layout.MANIFEST_FILE}") is not None:
                     continue
-                age = time.time() - max(item["last_modified"].timestamp() for item in self._items(folder))
+                age = time.time() - max(item["last_modified"].timestamp() for item in items)
                 if age >= older_than_s:
                     found.append(f"{folder}: unfinished, untouched for {age / 3600:.1f} h")
                     if remove:
