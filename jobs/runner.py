@@ -167,16 +167,6 @@ class Runner:
         active.giving_way = True
         return record
 
-    def collect(self, older_than_s: float) -> tuple[int, int]:
-        """Forgets jobs that ended longer ago than that, with their files; returns how many, and the bytes freed."""
-        count = freed = 0
-        for record in self._store.jobs((JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)):
-            if record.ended_at is not None and record.ended_at <= clock.wall() - older_than_s:
-                self._store.remove(record.id)
-                freed += self._state.remove(record.id)
-                count += 1
-        return count, freed
-
     def running(self) -> list[JobRecord]:
         """Returns the jobs that have a running attempt."""
         return [active.record for active in self._active.values() if active.handle is not None]

@@ -24,6 +24,7 @@ from typing import Any
 from aiohttp import web
 
 from jobs import logs, reading
+from jobs.collecting import collect
 from jobs.errors import KeyConflict, Refused, UnknownJob
 from jobs.job_loading import JobError, from_document
 from jobs.job_schema import schema
@@ -130,7 +131,7 @@ class Api:
         age = (await _document(request)).get("older_than_s", 0)
         if not isinstance(age, int | float) or age < 0:
             return _error(400, "older_than_s must be a number and not negative")
-        count, freed = self._runner.collect(age)
+        count, freed = collect(self._store, self._state, age)
         return web.json_response({"removed": count, "freed_bytes": freed})
 
     async def _logs(self, request: web.Request) -> web.StreamResponse:
