@@ -70,6 +70,10 @@ class Backends:
         assert self._source is not None
         return self._source
 
+    def alarms(self) -> list[str]:
+        """Returns what is wrong in the registry without keeping it from being read."""
+        return [f"registry: {alarm}" for alarm in self.watcher.alarms()] if self.watcher is not None else []
+
     def last_known(self) -> dict[str, tuple[int, ...]]:
         """Returns what should be served until the registry can be read."""
         return self.watcher.last_known() if self.watcher is not None else {}

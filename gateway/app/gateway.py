@@ -104,7 +104,10 @@ class Gateway:
         try:
             await self.listeners.start()
             self.telemetry.metrics.sources = GaugeSources(
-                in_flight=lambda: self.service.in_flight, queues=self._queues, connections=self.listeners.connections
+                in_flight=lambda: self.service.in_flight,
+                queues=self._queues,
+                connections=self.listeners.connections,
+                registry=self._registry,
             )
             self.telemetry.start()
             await self.backends.start(self._replica_lost)
@@ -114,7 +117,8 @@ class Gateway:
         self._replicas = replicas
         self._heads = HeadCache()
         self.manager = self._manager(replicas)
-        await self._start_admin(EngineView(self.service, self.manager, replicas, self.telemetry.metrics))
+        view = EngineView(self.service, self.manager, replicas, self.telemetry.metrics, self.backends.alarms)
+        await self._start_admin(view)
         await self._connected(10.0)
         self.manager.start()
         await self.manager.settled()
@@ -251,6 +255,11 @@ class Gateway:
     def _died(self, version: ModelVersion, replica: Replica) -> None:
         if self.manager is not None:
             self.manager.version_died(version, replica)
+
+    def _registry(self) -> tuple[float, int] | None:
+        if self.manager is None or self.backends.watcher is None:
+            return None
+        return self.manager.watch.age(), len(self.backends.alarms())
 
     def _queues(self) -> list[tuple[ModelVersion, int, int]]:
         return [

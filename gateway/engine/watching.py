@@ -41,10 +41,11 @@ class SourceWatch:
         self.desired: Mapping[str, tuple[int, ...]] = dict(last_known)
         self.error: str | None = None
         self.seen_at: Instant | None = None
+        self._began = clock.now()
 
-    def age(self) -> float | None:
-        """Returns the seconds since the registry was last read, None if it never was."""
-        return None if self.seen_at is None else (self._clock.now() - self.seen_at) / 1e9
+    def age(self) -> float:
+        """Returns the seconds since the registry was last read, or since the start if it never was."""
+        return (self._clock.now() - (self.seen_at or self._began)) / 1e9
 
     def look_now(self) -> None:
         """Asks for a look without waiting for its time."""

@@ -39,6 +39,7 @@ class Exposition:
         _durations(text, resolved)
         _batches(text, [(labels, one) for labels, one in resolved if one.reasons])
         self._gauges(text)
+        self._registry(text)
         self._state(text)
         return text.render() + generate_latest(self._process)
 
@@ -64,6 +65,14 @@ class Exposition:
         text.family("sluice_connections", "gauge", "Open connections.")
         for listener, count in sources.connections().items():
             text.value(label_text(listener=listener), count)
+
+    def _registry(self, text: MetricsText) -> None:
+        found = self._metrics.sources.registry()
+        if found is not None:
+            text.family("sluice_registry_age_seconds", "gauge", "Time since the registry was last read.")
+            text.value("", found[0])
+            text.family("sluice_registry_alarms", "gauge", "What is wrong in the registry and was left out of account.")
+            text.value("", found[1])
 
     def _state(self, text: MetricsText) -> None:
         text.family("sluice_event_loop_lag_seconds", "histogram", "How late the event loop ran a timer.")

@@ -26,12 +26,14 @@ class GaugeSources:
     """Where the values come from that are looked up when asked for and not counted.
 
     `in_flight` is requests accepted and not answered; `queues` gives (version, rows waiting, bytes waiting);
-    `connections` open connections by listener.
+    `connections` open connections by listener; `registry` the seconds since it was last read and the number of alarms,
+    None where no registry is followed.
     """
 
     in_flight: Callable[[], int] = lambda: 0
     queues: Callable[[], Iterable[tuple[ModelVersion, int, int]]] = tuple
     connections: Callable[[], Mapping[str, int]] = dict
+    registry: Callable[[], tuple[float, int] | None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)
