@@ -1,44 +1,55 @@
 """The two arms of a comparison: the same embedded Triton spoken to directly, and through Sluice.
 
-One gateway process is started with its own Triton and the small network. The direct arms speak to that very Triton, to
-two copies of the same model with Triton's own dynamic batching on, at no delay and at 500 us (the copy that the gateway
-uses has it off: docs/adr/0001).
+One gateway process is started with its own Triton. The direct arms speak to that very Triton, to two copies of the same
+model with Triton's own dynamic batching on, at no delay and at 500 us (the copy that the gateway uses has it off:
+docs/adr/0001).
 """
 
 from __future__ import annotations
 
-import base64
+import asyncio
 import http.client
 import json
 import os
+import shutil
 import signal
-import struct
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gateway.bench.answers import Outputs, decode_rest, same
+from gateway.bench.channels import channel_for
+from gateway.bench.encoding import HEADER_LENGTH, rest_binary_body
+from gateway.bench.generator import ask_alone
+from gateway.bench.grpc_codec import decode_grpc
+from gateway.bench.machine import cpu_seconds
+from gateway.bench.payload import Tensor, spec_of
+from gateway.tensors import Buffer, TensorSpec
+
 ROOT = Path(__file__).resolve().parents[1]
-MODELS = ROOT / "benchmarks" / "models"
-PUBLIC, RENDERED = "small_net", "small_net.v1"
-ZERO_DELAY, SOME_DELAY = "small_net_0us", "small_net_500us"
-ROW = [((i * 37) % 101) / 50.0 - 1.0 for i in range(32)]
-_CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
+DELAYS_US = {"triton_0us": 0, "triton_500us": 500}
+"""Arms that speak to Triton directly, and the delay of its batcher in microseconds."""
+SLUICE = "sluice"
+START_SECONDS = 180
 
 
 class Arms:
-    """Starts and stops the servers, and reads their CPU time."""
+    """Starts and stops the servers, and reads their CPU time. `module` is what runs the gateway's command line."""
 
-    def __init__(self, folder: Path) -> None:
-        settings = {
+    def __init__(
+        self, folder: Path, registry: Path, settings: dict[str, Any] | None = None, module: str = "gateway.cli"
+    ) -> None:
+        everything = {
             "server.rest_port": 0, "server.grpc_port": 0, "server.admin_port": 0,
             "triton.http_port": 0, "triton.grpc_port": 0, "triton.metrics_port": 0,
             "triton.environment": os.environ.get("SLUICE_TRITON_ENV", str(ROOT / ".venv-triton")),
-            "triton.work_folder": str(folder / "triton"), "registry.root": str(MODELS),
-            "telemetry.access_log": str(folder / "access.log"),
-        }  # fmt: skip
-        command = [sys.executable, "-m", "gateway.cli", "serve", "--json"]
-        for key, value in settings.items():
+            "triton.work_folder": str(folder / "triton"), "registry.root": str(registry),
+            "telemetry.access_log": str(folder / "access.log"), "telemetry.log_level": "error",
+        } | (settings or {})  # fmt: skip
+        command = [sys.executable, "-m", module, "serve", "--json"]
+        for key, value in everything.items():
             command += ["--set", f"{key}={json.dumps(value)}"]
         self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
         assert self.process.stdout is not None
@@ -46,9 +57,10 @@ class Arms:
         if not line:
             raise RuntimeError(f"the gateway did not start (status {self.process.wait()})")
         self.ready: dict[str, Any] = json.loads(line)
-        self._load_copy(ZERO_DELAY, 0)
-        self._load_copy(SOME_DELAY, 500)
-        self.expected = self._check_answers()
+        if self.ready.get("failed"):
+            self.stop()
+            raise RuntimeError(f"models did not load: {self.ready['failed']}")
+        self._copies: set[str] = set()
 
     def stop(self) -> None:
         """Stops the gateway and with it Triton."""
@@ -59,40 +71,94 @@ class Arms:
 
     def cpu_seconds(self) -> float:
         """Returns the CPU time the gateway process itself has used so far, in seconds."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _CLOCK_TICKS
+        used = cpu_seconds(self.process.pid)
+        if used is None:
+            raise RuntimeError("the gateway is gone")
+        return used
 
-    def _load_copy(self, name: str, delay_us: int) -> None:
-        """Loads a copy of the rendered model under `name`, with Triton's dynamic batching on."""
-        rendered = Path(self.ready["triton_repository"]) / RENDERED
+    def name(self, arm: str, model: str) -> str:
+        """Returns what `model` is called in an arm."""
+        return model if arm == SLUICE else f"{model}_{arm}"
+
+    def address(self, arm: str, protocol: str) -> str:
+        """Returns where an arm listens; `protocol` is grpc, rest_json or rest_binary."""
+        if arm == SLUICE:
+            return str(self.ready["grpc" if protocol == "grpc" else "rest"])
+        return str(self.ready["triton_grpc" if protocol == "grpc" else "triton_http"])
+
+    def inputs(self, model: str) -> tuple[TensorSpec, ...]:
+        """Returns the inputs of a model as the gateway describes them."""
+        found = json.loads(request(self.ready["rest"], f"/v2/models/{model}", None)[1])
+        return tuple(spec_of(entry["name"], entry["datatype"], entry["shape"]) for entry in found["inputs"])
+
+    def load_copy(self, arm: str, model: str) -> None:
+        """Loads a copy of the rendered model for a direct arm, with Triton's dynamic batching on."""
+        name, rendered = self.name(arm, model), f"{model}.v1"
+        if name in self._copies:
+            return
         address = self.ready["triton_http"]
-        config = json.loads(post(address, f"/v2/models/{RENDERED}/config", None))
+        config = json.loads(request(address, f"/v2/models/{rendered}/config", None)[1])
         config["name"] = name
-        config["dynamic_batching"] = {"max_queue_delay_microseconds": delay_us}
+        config["dynamic_batching"] = {"max_queue_delay_microseconds": DELAYS_US[arm]}
         for key in ("version_policy", "optimization"):
             config.pop(key, None)
-        parameters = {"config": json.dumps(config)}
-        for file in sorted(path for path in (rendered / "1").iterdir() if path.is_file()):
-            parameters[f"file:1/{file.name}"] = base64.b64encode(file.read_bytes()).decode()
-        post(address, f"/v2/repository/models/{name}/load", json.dumps({"parameters": parameters}).encode())
+        repository = Path(self.ready["triton_repository"])
+        ignored = shutil.ignore_patterns("__pycache__", "config.pbtxt")
+        shutil.copytree(repository / rendered, repository / name, copy_function=os.link, ignore=ignored)
+        body = json.dumps({"parameters": {"config": json.dumps(config)}}).encode()
+        request(address, f"/v2/repository/models/{name}/load", body)
+        self._copies.add(name)
 
-    def _check_answers(self) -> float:
-        """Asks every REST arm once and returns the answer all agree on."""
-        answers = []
-        triton = self.ready["triton_http"]
-        for address, model in ((triton, ZERO_DELAY), (triton, SOME_DELAY), (self.ready["rest"], PUBLIC)):
-            answer = json.loads(post(address, f"/v2/models/{model}/infer", json_body()))
-            answers.append(float(answer["outputs"][0]["data"][0]))
-        if max(answers) - min(answers) > 1e-5:
-            raise RuntimeError(f"the arms disagree: {answers}")
-        return answers[0]
+    def unload_copies(self) -> None:
+        """Unloads what `load_copy` loaded, so that it takes neither memory nor threads from what comes next."""
+        for name in self._copies:
+            request(self.ready["triton_http"], f"/v2/repository/models/{name}/unload", b"{}")
+        self._copies.clear()
+
+    def answer_bytes(self, arm: str, model: str, tensors: Sequence[Tensor]) -> int:
+        """Returns the size of a right answer's gRPC frame. Raises TargetError."""
+        return asyncio.run(_frame_bytes(self.address(arm, "grpc"), self.name(arm, model), tensors))
+
+    def check(self, arms: Sequence[str], model: str, tensors: Sequence[Tensor]) -> None:
+        """Asks every arm the same once; raises RuntimeError unless all answers agree."""
+        outputs = json.loads(request(self.ready["rest"], f"/v2/models/{model}", None)[1])["outputs"]
+        body, length = rest_binary_body(tensors, [entry["name"] for entry in outputs])
+        answers: dict[str, Outputs] = {}
+        for arm in arms:
+            path = f"/v2/models/{self.name(arm, model)}/infer"
+            headers, answer = request(self.address(arm, "rest_binary"), path, body, length)
+            announced = headers.get(HEADER_LENGTH.lower())
+            answers[arm] = decode_rest(answer, None if announced is None else int(announced))
+            if not same(answers[arms[0]], answers[arm]):
+                raise RuntimeError(f"{arms[0]} and {arm} answer differently on {model}")
 
 
-def post(address: str, path: str, body: bytes | None) -> bytes:
-    """Sends one REST request (GET without a body) and returns the answer; raises RuntimeError unless it is 200."""
-    connection = http.client.HTTPConnection(address, timeout=60)
+async def _frame_bytes(address: str, name: str, tensors: Sequence[Tensor]) -> int:
+    channel = channel_for("grpc", address, 1, None)
+    sizes: list[int] = []
+
+    def decode(body: Buffer, _: int | None) -> Outputs:
+        sizes.append(len(body))
+        return decode_grpc(body)
+
+    channel.decode = decode
     try:
-        headers = {"content-type": "application/json"} if body is not None else {}
+        await channel.open()
+        await ask_alone(channel, [channel.prepare(name, "", tensors, [])])
+    finally:
+        await channel.close()
+    return sizes[0]
+
+
+def request(
+    address: str, path: str, body: bytes | None, header_length: int | None = None
+) -> tuple[dict[str, str], bytes]:
+    """Sends one REST request (GET without a body); returns headers and body. Raises RuntimeError unless it is 200."""
+    connection = http.client.HTTPConnection(address, timeout=120)
+    headers = {"content-type": "application/json"} if body is not None else {}
+    if header_length is not None:
+        headers = {"content-type": "application/octet-stream", HEADER_LENGTH: str(header_length)}
+    try:
         connection.request("GET" if body is None else "POST", path, body, headers)
         answer = connection.getresponse()
         text = answer.read()
@@ -100,30 +166,4 @@ def post(address: str, path: str, body: bytes | None) -> bytes:
         connection.close()
     if answer.status != 200:
         raise RuntimeError(f"{path} answered {answer.status}: {text[:500]!r}")
-    return text
-
-
-def json_body() -> bytes:
-    """One row as OIP JSON."""
-    tensor = {"name": "X", "shape": [1, 32], "datatype": "FP32", "data": ROW}
-    return json.dumps({"inputs": [tensor]}).encode()
-
-
-def binary_body() -> tuple[bytes, int]:
-    """One row in the binary tensor extension, answer in binary too: body and length of its JSON header."""
-    tensor = {"name": "X", "shape": [1, 32], "datatype": "FP32", "parameters": {"binary_data_size": 128}}
-    outputs = [{"name": "Y", "parameters": {"binary_data": True}}]
-    header = json.dumps({"inputs": [tensor], "outputs": outputs}).encode()
-    return header + struct.pack("<32f", *ROW), len(header)
-
-
-def grpc_message(model: str) -> bytes:
-    """One row as a framed ModelInferRequest."""
-    from gateway._generated import open_inference_pb2 as pb
-
-    request = pb.ModelInferRequest(model_name=model)
-    tensor = request.inputs.add(name="X", datatype="FP32")
-    tensor.shape.extend([1, 32])
-    request.raw_input_contents.append(struct.pack("<32f", *ROW))
-    message = request.SerializeToString()
-    return b"\0" + struct.pack(">I", len(message)) + message
+    return {key.lower(): value for key, value in answer.getheaders()}, text

@@ -5,23 +5,26 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
+from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.arms import grpc_message
-from benchmarks.loads import GRPC_PATH, LoadFailed
+from benchmarks.loads import LoadFailed
+from gateway.bench.encoding import grpc_headers
+from gateway.bench.grpc_codec import grpc_infer
+from gateway.bench.payload import Tensor
 from gateway.transport.http2 import ClientResult, Http2Client
 
 BLOCKS, PER_BLOCK, WARM_UP = 8, 400, 200
 
 
-def compare(direct: str, sluice: str, direct_model: str, model: str) -> dict[str, Any]:
+def compare(direct: str, sluice: str, direct_model: str, model: str, tensors: Sequence[Tensor]) -> dict[str, Any]:
     """Returns p50 and p99 of both arms and what Sluice adds, in microseconds; the added p50 is the median over pairs
     of blocks."""
-    return asyncio.run(_compare(direct, sluice, direct_model, model))
+    return asyncio.run(_compare(direct, sluice, grpc_infer(direct_model, "", tensors), grpc_infer(model, "", tensors)))
 
 
-async def _compare(direct: str, sluice: str, direct_model: str, model: str) -> dict[str, Any]:
-    arms = {"triton": (direct, grpc_message(direct_model)), "sluice": (sluice, grpc_message(model))}
+async def _compare(direct: str, sluice: str, direct_message: bytes, message: bytes) -> dict[str, Any]:
+    arms = {"triton": (direct, direct_message), "sluice": (sluice, message)}
     blocks: dict[str, list[list[float]]] = {name: [] for name in arms}
     clients = {}
     for name, (address, message) in arms.items():
@@ -49,10 +52,7 @@ async def _compare(direct: str, sluice: str, direct_model: str, model: str) -> d
 
 async def _block(client: Http2Client, address: str, message: bytes, count: int) -> list[float]:
     """Sends `count` requests one after the other; returns their round trips in microseconds."""
-    headers = (
-        (b":method", b"POST"), (b":scheme", b"http"), (b":path", GRPC_PATH.encode()), (b":authority", address.encode()),
-        (b"content-type", b"application/grpc"), (b"te", b"trailers"),
-    )  # fmt: skip
+    headers = grpc_headers(address, "ModelInfer")
     loop = asyncio.get_running_loop()
     times = []
     for _ in range(count):

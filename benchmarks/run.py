@@ -1,177 +1,122 @@
-"""`make bench`: Sluice against the same Triton spoken to directly, in one run, arms alternating.
+"""`make bench`: every headline scenario in one run; writes results/latest.json and docs/benchmarks.md.
 
-For each protocol and each of at least four pairs: Triton with no delay, Triton with 500 us delay, Sluice; the ratio of
-a pair is Sluice over the better of the two. Only ratios of one run mean anything on a shared machine.
+    python -m benchmarks.run [--only SCENARIO …] [--smoke]
+
+Only ratios of one run mean anything on a shared machine. Exit codes: 0 everything was measured, 1 a scenario could not
+run, 2 bad usage. Missed goals do not change the exit code: they are published as they are.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import latency
-from benchmarks.arms import PUBLIC, ROOT, SOME_DELAY, ZERO_DELAY, Arms, binary_body, grpc_message, json_body
-from benchmarks.loads import LoadFailed, Measured, h2load, wrk, wrk_script
+from benchmarks import goals, latency, report
+from benchmarks.arms import ROOT, Arms
+from benchmarks.loads import LoadFailed
+from benchmarks.scenarios import connections, openloop, rows, telemetry, throughput
+from benchmarks.scenarios.registry import build
+from benchmarks.scenarios.session import Scale, Session
+from gateway.bench.machine import cpu_jiffies, description
 
 RESULTS = ROOT / "benchmarks" / "results" / "latest.json"
-CONNECTIONS, STREAMS, WRK_CONNECTIONS = 4, 16, 32
-Shot = Callable[[str], Measured]
+SMOKE = Scale(pairs=2, seconds=1, open_seconds=2.0)
+_SMALL = ["small_net"]
+
+
+def _one_at_a_time(session: Session) -> None:
+    tensors = session.tensors("small_net")
+    session.prepare("small_net", ("triton_0us", "sluice"), tensors)
+    ready, direct = session.arms.ready, session.arms.name("triton_0us", "small_net")
+    found = latency.compare(ready["triton_grpc"], ready["grpc"], direct, "small_net", tensors)
+    session.results["latency_us"] |= found
+    session.say(f"  one at a time: added p50 {found['added_p50']:.0f} us")
+
+
+Scenario = tuple[list[str], Callable[[Session], None]]
+SCENARIOS: dict[str, Scenario] = {
+    "grpc": (_SMALL, lambda session: throughput.run(session, throughput.SMALL[:1])),
+    "rest_json": (_SMALL, lambda session: throughput.run(session, throughput.SMALL[1:2])),
+    "rest_binary": (_SMALL, lambda session: throughput.run(session, throughput.SMALL[2:])),
+    "latency": (_SMALL, _one_at_a_time),
+    "added_latency": (_SMALL, openloop.added_latency),
+    "connections": (_SMALL, connections.run),
+    "goodput_small": (_SMALL, openloop.goodput_small),
+    "telemetry": (_SMALL, telemetry.run),
+    "pictures": (["efficientnet_lite0", "picture_net"], lambda session: throughput.run(session, throughput.PICTURES)),
+    "goodput": (["picture_net"], openloop.goodput),
+    "pictures_sustained": (["corner_mean"], openloop.pictures_sustained),
+    "wide_deep": (["wide_deep"], rows.run),
+    "bert": (["bert_shape"], lambda session: throughput.run(session, throughput.BERT)),
+    "bert_latency": (["bert_shape"], openloop.bert_latency),
+}
 
 
 def main() -> int:
-    """Runs everything, prints a table and writes the results. Exit status 0, or 1 where a run was invalid."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=4, help="pairs of runs per protocol (default 4)")
-    parser.add_argument("--seconds", type=int, default=4, help="seconds per run (default 4)")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument("--only", choices=("grpc", "rest_json", "rest_binary"), help="one protocol alone")
-    options = parser.parse_args()
+    """Runs what was asked for and returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
+    parser.add_argument("--only", nargs="+", choices=SCENARIOS, help="these scenarios alone")
+    parser.add_argument("--pairs", type=int, default=Scale().pairs, help="pairs of runs (default %(default)s)")
+    parser.add_argument("--seconds", type=int, default=Scale().seconds, help="seconds per run (default %(default)s)")
+    parser.add_argument("--smoke", action="store_true", help="as short as can be: the numbers mean nothing")
+    parser.add_argument(
+        "--out", type=Path, help=f"default: {RESULTS.relative_to(ROOT)}, not written with --only or --smoke"
+    )
+    parsed = parser.parse_args()
+    scale = SMOKE if parsed.smoke else Scale(pairs=parsed.pairs, seconds=parsed.seconds)
+    if scale.pairs < 2 or scale.seconds < 1:
+        parser.error("at least 2 pairs of at least 1 second")
+    chosen = parsed.only or list(SCENARIOS)
+    results, code = measure(chosen, scale)
+    print(report.table(results))
+    whole = parsed.only is None and not parsed.smoke
+    out = parsed.out or (RESULTS if whole else None)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(results, indent=1) + "\n")
+        print(f"\nwritten to {out}")
+    if whole and code == 0:
+        print(f"written to {report.write(results)}")
+    return code
+
+
+def measure(chosen: list[str], scale: Scale) -> tuple[dict[str, Any], int]:
+    """Runs the chosen scenarios; returns results in the shape of results/latest.json and the exit code."""
+    results: dict[str, Any] = {
+        "machine": description(), "arms": {}, "ratios": {}, "cpu_us_per_request": {}, "latency_us": {},
+        "scenarios": {}, "samples": {}, "failed": {}, "scale": {"pairs": scale.pairs, "seconds": scale.seconds},
+    }  # fmt: skip
+    started, jiffies, code = time.perf_counter(), cpu_jiffies(), 0
     with tempfile.TemporaryDirectory(prefix="sluice-bench-") as name:
         folder = Path(name)
-        say("starting the gateway and its Triton …")
-        arms = Arms(folder)
+        models = list(dict.fromkeys(model for scenario in chosen for model in SCENARIOS[scenario][0]))
+        say(f"starting the gateway and its Triton with {', '.join(models)} …")
+        arms = Arms(folder, build(folder / "registry", models))
+        session = Session(arms, folder, scale, results)
         try:
-            results = measure(arms, folder, options)
-        except LoadFailed as error:
-            print(f"invalid run: {error}", file=sys.stderr)
-            return 1
+            for scenario in chosen:
+                begun = time.perf_counter()
+                say(f"{scenario} …")
+                try:
+                    SCENARIOS[scenario][1](session)
+                except (LoadFailed, RuntimeError) as error:
+                    code = 1
+                    results["failed"][scenario] = str(error)[-2000:]
+                    say(f"  {scenario} could not run: {error}")
+                say(f"  {scenario} took {time.perf_counter() - begun:.0f} s")
         finally:
             arms.stop()
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(results, indent=2) + "\n")
-    print(table(results))
-    print(f"\nwritten to {options.out}")
-    return 0
-
-
-def measure(arms: Arms, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Returns the results in the shape of results/latest.json."""
-    shots = protocols(arms, folder, options.seconds)
-    results: dict[str, Any] = {
-        "machine": machine(), "arms": {}, "ratios": {}, "cpu_us_per_request": {}, "latency_us": {},
-    }  # fmt: skip
-    for protocol, shoot in shots.items():
-        if options.only in (None, protocol):
-            compare(arms, protocol, shoot, options.pairs, results)
-    if options.only in (None, "grpc"):
-        say("added latency, one request at a time …")
-        results["latency_us"] = latency.compare(arms.ready["triton_grpc"], arms.ready["grpc"], ZERO_DELAY, PUBLIC)
-    return results
-
-
-def protocols(arms: Arms, folder: Path, seconds: int) -> dict[str, Shot]:
-    """Returns for each protocol a function that loads one model name for `seconds`."""
-    binary, header_length = binary_body()
-    scripts = {
-        "rest_json": wrk_script(folder, "json", json_body(), {"Content-Type": "application/json"}),
-        "rest_binary": wrk_script(
-            folder, "binary", binary,
-            {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(header_length)},
-        ),
-    }  # fmt: skip
-
-    def grpc(model: str) -> Measured:
-        payload = folder / f"{model}.bin"
-        payload.write_bytes(grpc_message(model))
-        address = arms.ready["grpc"] if model == PUBLIC else arms.ready["triton_grpc"]
-        return h2load(address, payload, seconds, CONNECTIONS, STREAMS)
-
-    def rest(protocol: str) -> Shot:
-        def shoot(model: str) -> Measured:
-            address = arms.ready["rest"] if model == PUBLIC else arms.ready["triton_http"]
-            return wrk(f"http://{address}/v2/models/{model}/infer", scripts[protocol], seconds, WRK_CONNECTIONS)
-
-        return shoot
-
-    return {"grpc": grpc, "rest_json": rest("rest_json"), "rest_binary": rest("rest_binary")}
-
-
-def compare(arms: Arms, protocol: str, shoot: Shot, pairs: int, results: dict[str, Any]) -> None:
-    """Runs the pairs of one protocol and adds arms, ratios and CPU to `results`."""
-    rates: dict[str, list[float]] = {"triton_0us": [], "triton_500us": [], "sluice": []}
-    latencies: dict[str, list[float]] = {name: [] for name in rates}
-    commands: dict[str, str] = {}
-    cpu: list[float] = []
-    order = [("triton_0us", ZERO_DELAY), ("triton_500us", SOME_DELAY), ("sluice", PUBLIC)]
-    for _, model in order:
-        shoot(model)  # warm-up, not counted
-    for pair in range(pairs):
-        for name, model in order if pair % 2 == 0 else order[::-1]:
-            before = arms.cpu_seconds()
-            measured = shoot(model)
-            if name == "sluice":
-                cpu.append((arms.cpu_seconds() - before) / measured.answers * 1e6)
-            rates[name].append(measured.rate)
-            latencies[name].append(measured.mean_latency_us)
-            commands[name] = measured.command
-            say(f"{protocol} pair {pair + 1}/{pairs} {name:13s} {measured.rate:9.0f}/s")
-    ratios = [
-        sluice / max(zero, some)
-        for sluice, zero, some in zip(rates["sluice"], rates["triton_0us"], rates["triton_500us"], strict=True)
-    ]
-    for name in rates:
-        results["arms"][f"{protocol}_{name}"] = {
-            "requests_per_second": [round(rate) for rate in rates[name]],
-            "mean_latency_us": [round(value) for value in latencies[name]],
-            "command": commands[name],
-        }
-    results["ratios"][f"{protocol}_small_vs_triton"] = {
-        "median": round(statistics.median(ratios), 3),
-        "min": round(min(ratios), 3),
-        "pairs": [round(ratio, 3) for ratio in ratios],
-    }
-    results["cpu_us_per_request"][protocol] = round(statistics.median(cpu), 1)
-
-
-def table(results: dict[str, Any]) -> str:
-    """Returns the results as a table for people."""
-    lines = [
-        "",
-        f"{'protocol':12s} {'Triton 0us':>11s} {'Triton 500us':>13s} {'Sluice':>9s}"
-        f" {'ratio':>7s} {'min':>6s} {'CPU us':>7s}",
-    ]
-    for protocol in ("grpc", "rest_json", "rest_binary"):
-        ratio = results["ratios"].get(f"{protocol}_small_vs_triton")
-        if ratio is None:
-            continue
-        rates = [
-            statistics.median(results["arms"][f"{protocol}_{name}"]["requests_per_second"])
-            for name in ("triton_0us", "triton_500us", "sluice")
-        ]
-        lines.append(
-            f"{protocol:12s} {rates[0]:11.0f} {rates[1]:13.0f} {rates[2]:9.0f}"
-            f" {ratio['median']:7.2f} {ratio['min']:6.2f} "
-            f"{results['cpu_us_per_request'][protocol]:7.1f}"
-        )
-    if results["latency_us"]:
-        got = results["latency_us"]
-        lines.append(
-            f"one gRPC request at a time, p50: Triton {got['triton_p50']:.0f} us, Sluice {got['sluice_p50']:.0f} us, "
-            f"added {got['added_p50']:.0f} us"
-        )
-    lines.append("requests/s are medians; ratio = Sluice / the better Triton setting of the same pair (median, min)")
-    return "\n".join(lines)
-
-
-def machine() -> dict[str, Any]:
-    """Returns what the numbers were measured on."""
-    model = next(
-        (
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if "model name" in line
-        ),
-        platform.machine(),
-    )
-    return {"cpu": model, "cores": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()}
+    total, stolen = (now - then for now, then in zip(cpu_jiffies(), jiffies, strict=True))
+    results["steal_share"] = round(stolen / total, 4) if total else 0.0
+    results["seconds"] = round(time.perf_counter() - started)
+    results["goals"] = goals.judge(results)
+    return results, code
 
 
 def say(text: str) -> None:

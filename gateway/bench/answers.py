@@ -14,7 +14,6 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from gateway._generated import open_inference_pb2 as pb
 from gateway.bench.payload import NUMPY
 from gateway.tensors import DATATYPES, Buffer, DataType, bytes_elements
 
@@ -23,28 +22,6 @@ Decode: TypeAlias = Callable[[Buffer, int | None], Outputs]
 
 TOLERANCE = 1e-3
 _MOST_REMEMBERED = 64
-_TYPED = {
-    "bool_contents": "?", "int_contents": "<i4", "int64_contents": "<i8", "uint_contents": "<u4",
-    "uint64_contents": "<u8", "fp32_contents": "<f4", "fp64_contents": "<f8",
-}  # fmt: skip
-
-
-def decode_grpc(body: Buffer, _: int | None = None) -> Outputs:
-    """Returns the outputs of a framed ModelInferResponse. Raises ValueError (or protobuf's own) if it is none."""
-    response = pb.ModelInferResponse.FromString(bytes(body[5:]))
-    found: Outputs = {}
-    for index, output in enumerate(response.outputs):
-        if index < len(response.raw_output_contents):
-            raw = response.raw_output_contents[index]
-            found[output.name] = _array(output.datatype, tuple(output.shape), raw)
-            continue
-        if output.contents.bytes_contents:
-            found[output.name] = list(output.contents.bytes_contents)
-            continue
-        name = next((name for name in _TYPED if getattr(output.contents, name)), "fp32_contents")
-        values = np.array(list(getattr(output.contents, name)), _TYPED[name])
-        found[output.name] = values.reshape(tuple(output.shape))
-    return found
 
 
 def decode_rest(body: Buffer, header_length: int | None) -> Outputs:
@@ -57,7 +34,7 @@ def decode_rest(body: Buffer, header_length: int | None) -> Outputs:
         shape = tuple(output["shape"])
         size = output.get("parameters", {}).get("binary_data_size")
         if size is not None:
-            found[output["name"]] = _array(output["datatype"], shape, view[offset : offset + size])
+            found[output["name"]] = array_of(output["datatype"], shape, view[offset : offset + size])
             offset += size
         elif output["datatype"] == "BYTES":
             found[output["name"]] = [str(value).encode() for value in np.array(output["data"]).ravel()]
@@ -115,7 +92,8 @@ class Expected:
         return True
 
 
-def _array(datatype: str, shape: tuple[int, ...], raw: Buffer) -> NDArray[Any] | list[bytes]:
+def array_of(datatype: str, shape: tuple[int, ...], raw: Buffer) -> NDArray[Any] | list[bytes]:
+    """Returns the tensor in `raw`, OIP's raw form."""
     known = DATATYPES[datatype]
     if known is DataType.BYTES:
         return bytes_elements(raw)

@@ -19,7 +19,8 @@ import orjson
 
 from gateway._generated import open_inference_pb2 as pb
 from gateway.bench import encoding
-from gateway.bench.answers import Decode, decode_grpc, decode_rest
+from gateway.bench.answers import Decode, decode_rest
+from gateway.bench.grpc_codec import decode_grpc, grpc_infer
 from gateway.bench.payload import Tensor, spec_of
 from gateway.engine.tasks import TaskGroup
 from gateway.tensors import Buffer, TensorSpec
@@ -130,7 +131,7 @@ class GrpcChannel:
         )
 
     def prepare(self, name: str, version: str, tensors: Sequence[Tensor], outputs: Sequence[str]) -> bytes:
-        return encoding.grpc_infer(name, version, tensors)
+        return grpc_infer(name, version, tensors)
 
     def send(self, request: bytes, token: int) -> None:
         try:

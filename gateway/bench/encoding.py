@@ -1,4 +1,4 @@
-"""Requests as bytes, ready to be sent again and again: gRPC, REST with JSON, REST with binary tensors. Pure.
+"""Requests as bytes, ready to be sent again and again: REST with JSON and with binary tensors, gRPC's frame. Pure.
 
 Written apart from the gateway's own codecs, so that a mistake of theirs cannot hide here.
 """
@@ -11,7 +11,6 @@ from urllib.parse import quote
 
 import orjson
 
-from gateway._generated import open_inference_pb2 as pb
 from gateway.bench.payload import Tensor
 from gateway.tensors import DataType
 
@@ -23,16 +22,6 @@ HEADER_LENGTH = "Inference-Header-Content-Length"
 def grpc_frame(message: bytes) -> bytes:
     """Returns a message with gRPC's five-byte prefix."""
     return b"\0" + len(message).to_bytes(4, "big") + message
-
-
-def grpc_infer(model: str, version: str, tensors: Sequence[Tensor]) -> bytes:
-    """Returns a framed ModelInferRequest with raw contents."""
-    request = pb.ModelInferRequest(model_name=model, model_version=version)
-    for tensor in tensors:
-        entry = request.inputs.add(name=tensor.spec.name, datatype=tensor.spec.datatype.value)
-        entry.shape.extend(tensor.spec.shape)
-        request.raw_input_contents.append(tensor.raw)
-    return grpc_frame(request.SerializeToString())
 
 
 def grpc_headers(authority: str, method: str, deadline_ms: int | None = None) -> tuple[tuple[bytes, bytes], ...]:

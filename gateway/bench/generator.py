@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 from gateway.bench.alarm import Alarm
 from gateway.bench.answers import Expected
 from gateway.bench.channels import ASK_SECONDS, Channel, Outcome, TargetError
-from gateway.engine.clock import LoopClock
+from gateway.engine.clock import LoopClock, pause
 from gateway.messages import Instant
 from gateway.tensors import Buffer
 
 _LEAD_NS = 50_000_000
 _MOST_MESSAGES = 20
+_TRIES = 6
+_TRY_AGAIN_SECONDS = 0.2
 
 
 class Trace:
@@ -43,29 +45,36 @@ class Trace:
 
 
 async def ask_alone(channel: Channel, requests: Sequence[Any]) -> list[Expected]:
-    """Sends each request once, one after the other, and returns what right answers look like. Raises TargetError."""
-    loop = asyncio.get_running_loop()
+    """Sends each request once, one after the other, and returns what right answers look like.
+
+    A server that is still busy with what was sent before may refuse: it is asked a few times. Raises TargetError.
+    """
     expected = []
     for request in requests:
-        answered: asyncio.Future[tuple[Outcome, Buffer, int | None, str]] = loop.create_future()
-
-        def take(
-            token: int, outcome: Outcome, body: Buffer, length: int | None, message: str,
-            answered: asyncio.Future[tuple[Outcome, Buffer, int | None, str]] = answered,
-        ) -> None:  # fmt: skip
-            if not answered.done():
-                answered.set_result((outcome, body, length, message))
-
-        channel.on_answer = take
-        channel.send(request, 0)
-        try:
-            outcome, body, length, message = await asyncio.wait_for(answered, ASK_SECONDS)
-        except TimeoutError:
-            raise TargetError("the server does not answer a single request") from None
+        for attempt in range(_TRIES):
+            outcome, body, length, message = await _ask(channel, request)
+            if outcome in (Outcome.OK, Outcome.FAILED):
+                break
+            await pause(_TRY_AGAIN_SECONDS * attempt)
         if outcome is not Outcome.OK:
             raise TargetError(f"the server does not answer a single request: {message}")
         expected.append(Expected(channel.decode, body, length))
     return expected
+
+
+async def _ask(channel: Channel, request: Any) -> tuple[Outcome, Buffer, int | None, str]:
+    answered: asyncio.Future[tuple[Outcome, Buffer, int | None, str]] = asyncio.get_running_loop().create_future()
+
+    def take(token: int, outcome: Outcome, body: Buffer, length: int | None, message: str) -> None:
+        if not answered.done():
+            answered.set_result((outcome, body, length, message))
+
+    channel.on_answer = take
+    channel.send(request, 0)
+    try:
+        return await asyncio.wait_for(answered, ASK_SECONDS)
+    except TimeoutError:
+        raise TargetError("the server does not answer a single request") from None
 
 
 class Generator:

@@ -7,8 +7,9 @@ import orjson
 import pytest
 
 from gateway._generated import open_inference_pb2 as pb
-from gateway.bench.answers import Expected, Outputs, decode_grpc, decode_rest, same
+from gateway.bench.answers import Expected, Outputs, decode_rest, same
 from gateway.bench.encoding import grpc_frame
+from gateway.bench.grpc_codec import decode_grpc
 
 
 def grpc_answer(values: list[float], *, typed: bool = False) -> bytes:

@@ -80,6 +80,13 @@ def server() -> Iterator[Server]:
     server.close()
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine of a test may be busy: here a run is invalid only where a test says so."""
+    for rule in ("LEAST_SENT_SHARE", "LEAST_LAG_LIMIT_US", "MOST_CPU_SHARE", "MOST_STEAL_SHARE"):
+        monkeypatch.setattr(f"gateway.bench.validity.{rule}", 0.0 if rule.startswith("LEAST_SENT") else 1e12)
+
+
 def bench(server: Server, *more: str) -> int:
     return main(["bench", "--model", "m", "--protocol", "rest_json", "--url", server.address, *QUICK, *more])
 

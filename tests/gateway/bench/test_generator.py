@@ -91,7 +91,7 @@ def test_silence_does_not_stop_the_sending_and_makes_the_run_invalid() -> None:
     result = report.figures(trace, 5, 0.01, 1e6, {"generator": 0.0}, 1.0, 0.0)
     assert not result["valid"]
     assert result["outcomes"]["none"] == 15
-    assert "neither" in result["invalid_because"][0]
+    assert any("neither" in reason for reason in result["invalid_because"])
 
 
 def test_a_server_that_refuses_a_single_request_is_no_target() -> None:

@@ -1,0 +1,186 @@
+"""What every scenario is given: the arms, how long to measure, and the ways to measure.
+
+Closed loops (h2load, wrk) measure the most that a server carries; the open loop (`sluice bench` in a process of its
+own) measures what callers wait. Arms alternate, first forwards, then backwards.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks import intervals
+from benchmarks.arms import DELAYS_US, ROOT, SLUICE, Arms
+from benchmarks.loads import LoadFailed, Measured, h2load, wrk, wrk_script
+from gateway.bench.encoding import HEADER_LENGTH, infer_path, rest_binary_body, rest_json_body
+from gateway.bench.grpc_codec import grpc_infer
+from gateway.bench.payload import Array, Tensor, Wishes, load_rows, payloads
+
+ALL_ARMS = (*DELAYS_US, SLUICE)
+_INVALID = 4
+_ATTEMPTS = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """How long everything takes: pairs of runs, seconds of a run, seconds of an open-loop run."""
+
+    pairs: int = 8
+    seconds: int = 2
+    open_seconds: float = 5.0
+
+    def few(self) -> int:
+        """Pairs where a run costs more or its noise is smaller."""
+        return max(2, self.pairs // 2)
+
+
+@dataclass(slots=True)
+class Session:
+    """One run of the benchmarks. `results` grows as scenarios finish."""
+
+    arms: Arms
+    folder: Path
+    scale: Scale
+    results: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+
+    def say(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    def tensors(self, model: str, rows: int = 1, data: Path | None = None, **shapes: tuple[int, ...]) -> list[Tensor]:
+        """Returns one seeded request for a model."""
+        given: dict[str, Array] | None = load_rows(data) if data is not None else None
+        wishes = Wishes(rows=rows, variants=1, shapes=shapes, integers_below=1000, data=given)
+        return payloads(self.arms.inputs(model), wishes)[0]
+
+    def prepare(self, model: str, arms: Sequence[str], tensors: Sequence[Tensor]) -> None:
+        """Loads the copies of the direct arms and makes sure that all arms give the same answer."""
+        for arm in arms:
+            if arm != SLUICE:
+                self.arms.load_copy(arm, model)
+        self.arms.check(arms, model, tensors)
+
+    def closed(
+        self, arm: str, model: str, protocol: str, tensors: Sequence[Tensor], connections: int, streams: int = 1,
+        seconds: int | None = None,
+    ) -> Measured:  # fmt: skip
+        """Measures the most an arm carries. Raises LoadFailed."""
+        address, name = self.arms.address(arm, protocol), self.arms.name(arm, model)
+        span = self.scale.seconds if seconds is None else seconds
+        if protocol == "grpc":
+            payload = self.folder / f"{name}-{len(tensors[0].raw)}.bin"
+            payload.write_bytes(grpc_infer(name, "", tensors))
+            size = self.arms.answer_bytes(arm, model, tensors)
+            return h2load(address, payload, span, connections, streams, size)
+        if protocol == "rest_json":
+            body, headers = rest_json_body(tensors), {"Content-Type": "application/json"}
+        else:
+            outputs = self.outputs(model)
+            body, length = rest_binary_body(tensors, outputs)
+            headers = {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(length)}
+        script = wrk_script(self.folder, protocol, body, headers)
+        return wrk(f"http://{address}{infer_path(name, '')}", script, span, connections)
+
+    def outputs(self, model: str) -> list[str]:
+        """Returns the names of a model's outputs."""
+        from benchmarks.arms import request
+
+        found = json.loads(request(self.arms.ready["rest"], f"/v2/models/{model}", None)[1])
+        return [entry["name"] for entry in found["outputs"]]
+
+    def alternate(
+        self, label: str, shoot: Callable[[str], Measured], pairs: int, arms: Sequence[str] = ALL_ARMS
+    ) -> Alternated:
+        """Runs every arm `pairs` times in alternating order after a warm-up that is not counted."""
+        done = Alternated(list(arms))
+        for arm in arms:
+            shoot(arm)
+        for pair in range(pairs):
+            for arm in arms if pair % 2 == 0 else arms[::-1]:
+                before = self.arms.cpu_seconds()
+                measured = shoot(arm)
+                done.add(arm, measured, self.arms.cpu_seconds() - before)
+            rates = ", ".join(f"{arm} {done.rates[arm][-1]:,.0f}/s" for arm in arms)
+            self.say(f"  {label} {pair + 1}/{pairs}: {rates}")
+        return done
+
+    def open_loop(
+        self, arm: str, model: str, protocol: str, rate: float, seconds: float | None = None, **options: Any
+    ) -> dict[str, Any]:
+        """Runs `sluice bench` and returns its result; an invalid run is tried once more and then returned as it is.
+
+        `options` are its long options with underscores. Raises LoadFailed when it cannot run.
+        """
+        command = [
+            sys.executable, "-m", "gateway.cli", "bench", "--json", "--model", self.arms.name(arm, model),
+            "--protocol", protocol, "--url", self.arms.address(arm, protocol), "--rate", f"{rate:.1f}",
+            "--seconds", str(self.scale.open_seconds if seconds is None else seconds), "--integers-below", "1000",
+        ]  # fmt: skip
+        for key, value in ({"warmup": 1, "patience": 3} | options).items():
+            command += [f"--{key.replace('_', '-')}", str(value)]
+        for attempt in range(_ATTEMPTS):
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+            if done.returncode not in (0, 1, _INVALID) or not done.stdout:
+                raise LoadFailed(f"{' '.join(command)} failed:\n{done.stderr}")
+            result: dict[str, Any] = json.loads(done.stdout)
+            if result["valid"] or attempt + 1 == _ATTEMPTS:
+                break
+        shown = [word for word in command[3:] if word != "--json"]
+        result["command"] = "sluice " + " ".join(shown)
+        return result
+
+
+class Alternated:
+    """What alternating runs gave: by arm, one entry a pair."""
+
+    def __init__(self, arms: list[str]) -> None:
+        self.arms = arms
+        self.rates: dict[str, list[float]] = {arm: [] for arm in arms}
+        self.latencies_us: dict[str, list[float]] = {arm: [] for arm in arms}
+        self.cpu_us: list[float] = []
+        self.commands: dict[str, str] = {}
+
+    def add(self, arm: str, measured: Measured, gateway_cpu_s: float) -> None:
+        self.rates[arm].append(measured.rate)
+        self.latencies_us[arm].append(measured.mean_latency_us)
+        self.commands[arm] = measured.command
+        if arm == SLUICE:
+            self.cpu_us.append(gateway_cpu_s / measured.answers * 1e6)
+
+    def better_direct(self) -> list[float]:
+        """Returns for each pair the rate of the better direct arm."""
+        direct = [arm for arm in self.arms if arm != SLUICE]
+        return [max(values) for values in zip(*(self.rates[arm] for arm in direct), strict=True)]
+
+    def ratio(self) -> dict[str, Any]:
+        """Returns Sluice over the better direct arm of the same pair, with its interval."""
+        return intervals.ratio(self.rates[SLUICE], self.better_direct())
+
+    def arm_rows(self, prefix: str) -> dict[str, Any]:
+        """Returns the entries of `results["arms"]`."""
+        return {
+            f"{prefix}_{arm}": {
+                "requests_per_second": [round(rate, 1) for rate in self.rates[arm]],
+                "mean_latency_us": [round(value) for value in self.latencies_us[arm]],
+                "command": self.commands[arm],
+            }
+            for arm in self.arms
+        }
+
+    def cpu(self) -> float:
+        """Returns the gateway's CPU microseconds per request, the median of the pairs."""
+        return round(statistics.median(self.cpu_us), 1)
+
+
+def timed(function: Callable[[], None]) -> float:
+    """Returns how many seconds `function` took."""
+    started = time.perf_counter()
+    function()
+    return time.perf_counter() - started

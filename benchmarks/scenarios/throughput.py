@@ -1,0 +1,65 @@
+"""Closed-loop comparisons with direct Triton: the small network in three protocols, pictures, the BERT shape."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from benchmarks.scenarios.session import ALL_ARMS, Session
+from gateway.bench.payload import Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One comparison: `key` names it in the results; `few` takes half the pairs; `seconds` of a run if not usual."""
+
+    key: str
+    model: str
+    protocol: str
+    connections: int
+    streams: int
+    few: bool = False
+    seconds: int | None = None
+
+
+SMALL = (
+    Comparison(key="grpc", model="small_net", protocol="grpc", connections=4, streams=16),
+    Comparison(key="rest_json", model="small_net", protocol="rest_json", connections=32, streams=1),
+    Comparison(key="rest_binary", model="small_net", protocol="rest_binary", connections=32, streams=1),
+)
+PICTURES = (
+    Comparison(key="image_uint8", model="efficientnet_lite0", protocol="grpc", connections=4, streams=4, few=True),
+    Comparison(key="image_fp32", model="picture_net", protocol="grpc", connections=4, streams=4, few=True),
+)
+BERT = (
+    Comparison(key="bert", model="bert_shape", protocol="grpc", connections=2, streams=4, few=True, seconds=3),
+)  # fmt: skip
+
+
+def run(session: Session, comparisons: Sequence[Comparison]) -> None:
+    """Adds arms, ratios and CPU of each comparison to the results."""
+    for one in comparisons:
+        shapes = {"input_ids": (128,)} if one.model == "bert_shape" else {}
+        tensors = session.tensors(one.model, **shapes)
+        session.prepare(one.model, ALL_ARMS, tensors)
+        _compare(session, one, tensors)
+        if one.model != "small_net":
+            session.arms.unload_copies()
+
+
+def _compare(session: Session, one: Comparison, tensors: list[Tensor]) -> None:
+    pairs = session.scale.few() if one.few else session.scale.pairs
+    done = session.alternate(
+        one.key,
+        lambda arm: session.closed(arm, one.model, one.protocol, tensors, one.connections, one.streams, one.seconds),
+        pairs,
+    )
+    results = session.results
+    results["arms"] |= done.arm_rows(one.key)
+    results["ratios"][f"{one.key}_small_vs_triton" if one.model == "small_net" else f"{one.key}_vs_triton"] = (
+        done.ratio()
+    )
+    results["cpu_us_per_request"][one.key] = done.cpu()
+    results["samples"][f"cpu_us_{one.key}"] = {"better": "lower", "values": [round(v, 1) for v in done.cpu_us]}
+    session.say(f"  {one.key}: {json.dumps({k: v for k, v in done.ratio().items() if k != 'pairs'})}")

@@ -1,0 +1,1 @@
+"""Load tests with locust: what users of all protocols see while the load changes and versions are swapped."""

@@ -1,0 +1,78 @@
+"""Changes versions while the load runs: loads one beside the one in use, then makes it the one in use.
+
+Works on a copy of the model repository; the new version is the old one again, so that every answer stays comparable.
+Invariant: a change is a whole new pointer put in place by rename, as the registry asks of every publisher.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+MODEL = "wide_deep"
+_WAIT_SECONDS = 60.0
+_POLL_SECONDS = 0.2
+
+
+def copy_repository(source: Path, target: Path) -> Path:
+    """Copies the models (hard links where possible) and adds version 2 of MODEL, not served yet."""
+    shutil.copytree(source, target, copy_function=_link)
+    second = target / MODEL / "2"
+    shutil.copytree(target / MODEL / "1", second, copy_function=_link)
+    manifest = second / "manifest.json"
+    changed = json.loads(manifest.read_text()) | {"version": 2}
+    manifest.unlink()  # the link, not what it is linked to
+    manifest.write_text(json.dumps(changed))
+    return target
+
+
+def point(repository: Path, stable: int, also: list[int]) -> None:
+    """Says which versions of MODEL are to be served."""
+    path = repository / MODEL / "serving.json"
+    pointer = json.loads(path.read_text())
+    pointer |= {"generation": pointer["generation"] + 1, "stable": stable, "also": also}
+    fresh = path.with_name(".serving.json.new")
+    fresh.write_text(json.dumps(pointer))
+    os.replace(fresh, path)
+
+
+def wait_for(address: str, path: str, says: Any, stop: Event) -> bool:
+    """Waits until `address` answers `path` with 200 and `says(document)` holds; False when it does not."""
+    for _ in range(int(_WAIT_SECONDS / _POLL_SECONDS)):
+        try:
+            status, document = get(address, path)
+            if status == 200 and says(document):
+                return True
+        except OSError:
+            pass
+        if stop.wait(_POLL_SECONDS):
+            return False
+    return False
+
+
+def get(address: str, path: str) -> tuple[int, dict[str, Any]]:
+    """Returns status and JSON document (empty where there is none) of a GET."""
+    connection = http.client.HTTPConnection(address, timeout=10)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        content = answer.read()
+    finally:
+        connection.close()
+    try:
+        document = json.loads(content) if content else {}
+    except ValueError:
+        document = {}
+    return answer.status, document if isinstance(document, dict) else {}
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
