@@ -97,6 +97,9 @@ class LimitsConfig:
     max_header_bytes: int = _setting(16 * KIB, "Bytes of all headers of one request.", minimum=256, maximum=MIB)
     max_header_count: int = _setting(100, "Headers of one request.", minimum=8, maximum=10_000)
     max_body_bytes: int = _setting(64 * MIB, "Bytes of one request's body or message.", minimum=KIB, maximum=2 * GIB)
+    max_json_bytes: int = _setting(
+        16 * MIB, "Bytes of JSON in one REST request, also after decompression: reading JSON takes many times its size "
+        "in memory. Binary tensors behind a JSON header do not count.", minimum=KIB, maximum=2 * GIB)
     header_timeout_ms: int = _setting(10_000, "Time a peer has for a complete head.", minimum=1, maximum=_DAY_MS)
     body_timeout_ms: int = _setting(
         30_000, "Time a peer has for a complete body, and for taking what it was sent.", minimum=1, maximum=_DAY_MS)
@@ -119,6 +122,8 @@ class LimitsConfig:
     grpc_buffered_bytes: int = _setting(
         256 * MIB, "Bytes of incomplete messages, and separately of answers not taken, of one gRPC connection.",
         minimum=MIB, maximum=1024 * GIB)
+    grpc_total_buffered_bytes: int = _setting(
+        GIB, "Bytes of incomplete gRPC messages, all connections together.", minimum=MIB, maximum=1024 * GIB)
     grpc_stream_window_bytes: int = _setting(
         16 * MIB, "HTTP/2 flow-control window of one stream.", minimum=65_535, maximum=2 * GIB - 1)
     grpc_connection_window_bytes: int = _setting(

@@ -23,6 +23,9 @@ def _server(config: Config) -> Iterator[str]:
     server = config.server
     if bool(server.tls_cert) != bool(server.tls_key):
         yield "server.tls_cert and server.tls_key: give both, or neither"
+    if server.tls_cert and server.grpc_engine == "grpcio":
+        yield ('server.tls_cert would not protect gRPC with server.grpc_engine = "grpcio", which speaks no TLS here: '
+               'set server.grpc_engine = "native", or leave server.tls_cert empty')  # fmt: skip
     if server.default_timeout_ms > server.max_timeout_ms:
         yield (f"server.default_timeout_ms ({server.default_timeout_ms}) must not be larger than "
                f"server.max_timeout_ms ({server.max_timeout_ms})")  # fmt: skip

@@ -59,7 +59,7 @@ class Listeners:
 
         limits = config.limits
         self._rest = Http1Server(
-            RestFrontend(service, contexts, info, limits.max_body_bytes),
+            RestFrontend(service, contexts, info, limits.max_body_bytes, limits.max_json_bytes),
             limits=_http1(limits),
             error_body=refusal,
             on_bug=on_bug,
@@ -70,7 +70,11 @@ class Listeners:
         if config.server.grpc_engine == "native":
             frontend = NativeGrpc(handlers, limits.max_body_bytes)
             self._native = Http2Server(
-                frontend, limits=_http2(limits), on_body_too_large=frontend.too_large, on_bug=on_bug
+                frontend,
+                limits=_http2(limits),
+                on_body_too_large=frontend.too_large,
+                known_paths=frontend.known_paths,
+                on_bug=on_bug,
             )
         else:
             # Imported on demand: grpcio is an extra, and costs memory that the native engine does not need.
@@ -91,14 +95,18 @@ class Listeners:
     async def start(self) -> None:
         """Opens both listeners. Raises CannotListen."""
         server = self._config.server
-        tls = server_context(server.tls_cert, server.tls_key) if server.tls_cert else None
+        rest_tls = grpc_tls = None
+        if server.tls_cert:
+            # A context each: a client that offers h2 and http/1.1 must be given what the port speaks.
+            rest_tls = server_context(server.tls_cert, server.tls_key, protocols=("http/1.1",))
+            grpc_tls = server_context(server.tls_cert, server.tls_key, protocols=("h2",))
         try:
-            self.rest_port = await self._rest.start(server.host, server.rest_port, tls=tls)
+            self.rest_port = await self._rest.start(server.host, server.rest_port, tls=rest_tls)
         except OSError as error:
             raise CannotListen(busy("REST", server.host, server.rest_port, "server.rest_port", error)) from None
         try:
             if self._native is not None:
-                self.grpc_port = await self._native.start(server.host, server.grpc_port, tls=tls)
+                self.grpc_port = await self._native.start(server.host, server.grpc_port, tls=grpc_tls)
             elif self._reference is not None:
                 self.grpc_port = await self._reference.start(server.host, server.grpc_port)
         except OSError as error:
@@ -166,6 +174,7 @@ def _http2(limits: LimitsConfig) -> Http2Limits:
         max_connections=limits.max_connections,
         max_concurrent_streams=limits.max_streams_per_connection,
         max_buffered_bytes=limits.grpc_buffered_bytes,
+        max_total_buffered_bytes=limits.grpc_total_buffered_bytes,
         stream_window_bytes=limits.grpc_stream_window_bytes,
         connection_window_bytes=limits.grpc_connection_window_bytes,
         max_frame_bytes=limits.grpc_max_frame_bytes,

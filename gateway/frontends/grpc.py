@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from gateway.errors import ErrorCode, GatewayError
 from gateway.frontends.grpc_handlers import INFER, GrpcHandlers
 from gateway.messages import InferResponse
 from gateway.transport.http2 import ServerStream
 from gateway.wire.grpc_frames import OK_TRAILERS, RESPONSE_HEADERS, error_headers, frame, parse_timeout, unframe
 from gateway.wire.proto_responses import encode_response_framed
+
+_GRPC = b"application/grpc"
 
 
 class StreamReply:
@@ -35,16 +39,18 @@ class NativeGrpc:
         self._handlers = handlers
         self._decode = handlers.decoder.decode_framed
         self._max_bytes = max_message_bytes
+        self.known_paths = handlers.paths
 
     def __call__(self, stream: ServerStream) -> None:
         """Serves one stream; never raises GatewayError."""
         reply = StreamReply(stream)
         headers = stream.headers
         try:
-            if headers.get(b":method") != b"POST" or not headers.get(b"content-type", b"").startswith(
-                b"application/grpc"
+            if headers.get(b":method") != b"POST" or (
+                headers.get(b"content-type") != _GRPC and not speaks_grpc(headers.get(b"content-type", b""))
             ):
-                raise GatewayError(ErrorCode.UNSUPPORTED, "this port speaks gRPC (POST with application/grpc) only")
+                stream.respond_trailers_only(not_grpc(headers))
+                return
             asked = headers.get(b"grpc-timeout")
             timeout = parse_timeout(asked) if asked is not None else None
             encoding = headers.get(b"grpc-encoding", b"")
@@ -56,8 +62,10 @@ class NativeGrpc:
                     raise
                 stream.on_reset = self._handlers.infer(request, headers, timeout, reply).withdraw
             else:
-                message = unframe(stream.body, encoding, self._max_bytes)
-                self._handlers.handle(headers[b":path"], message, headers, timeout, reply)
+                path = headers[b":path"]
+                # An unknown method comes without its body: what it streams is not waited for.
+                message = unframe(stream.body, encoding, self._max_bytes) if path in self.known_paths else b""
+                self._handlers.handle(path, message, headers, timeout, reply)
         except GatewayError as error:
             reply.fail(error)
 
@@ -65,6 +73,19 @@ class NativeGrpc:
         """Answers a stream whose body passed the limit."""
         error = GatewayError(ErrorCode.PAYLOAD_TOO_LARGE, "the message is larger than limits.max_body_bytes")
         StreamReply(stream).fail(error)
+
+
+def speaks_grpc(content_type: bytes) -> bool:
+    """Whether a request of this type is gRPC with protobuf messages (and not, say, gRPC-Web)."""
+    kind = content_type.partition(b";")[0].strip().lower()
+    return kind in (_GRPC, b"application/grpc+proto")
+
+
+def not_grpc(headers: Mapping[bytes, bytes]) -> list[tuple[bytes, bytes]]:
+    """Returns the answer to what is no gRPC request: an HTTP status as the specification wants it, and the reason."""
+    error = GatewayError(ErrorCode.UNSUPPORTED, "this port speaks gRPC (POST with application/grpc) only")
+    status = b"415" if headers.get(b":method") == b"POST" else b"405"
+    return [(b":status", status), *error_headers(error)[1:]]
 
 
 def failure_headers(error: GatewayError) -> list[tuple[bytes, bytes]]:

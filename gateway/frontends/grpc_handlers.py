@@ -42,17 +42,19 @@ class GrpcHandlers:
         self.decoder = RequestDecoder()
         inference, health = b"/inference.GRPCInferenceService/", b"/grpc.health.v1.Health/"
         self._methods: dict[bytes, Callable[[Buffer], bytes]] = {
-            inference + b"ServerLive": lambda message: codec.encode_flag(True),
-            inference + b"ServerReady": lambda message: codec.encode_flag(service.server_ready()),
+            inference + b"ServerLive": _of_nothing(lambda: codec.encode_flag(True)),
+            inference + b"ServerReady": _of_nothing(lambda: codec.encode_flag(service.server_ready())),
             inference + b"ModelReady": self._model_ready,
-            inference + b"ServerMetadata": lambda message: codec.encode_server_metadata(
-                info.name, info.version, info.extensions
+            inference + b"ServerMetadata": _of_nothing(
+                lambda: codec.encode_server_metadata(info.name, info.version, info.extensions)
             ),
             inference + b"ModelMetadata": self._model_metadata,
             inference + b"ModelConfig": self._model_config,
             inference + b"RepositoryIndex": self._repository_index,
             health + b"Check": self._health,
         }
+        self.paths = frozenset({INFER, *self._methods})
+        """The methods that there are, all of them unary."""
 
     def handle(
         self, path: bytes, message: Buffer, headers: Headers, timeout: Nanos | None, reply: GrpcReply
@@ -116,6 +118,16 @@ class GrpcHandlers:
         if name in ("", codec.SERVICE, codec.HEALTH_SERVICE):
             return codec.encode_health(self._service.server_ready())
         return codec.encode_health(self._service.model_ready(name, None))
+
+
+def _of_nothing(answer: Callable[[], bytes]) -> Callable[[Buffer], bytes]:
+    """Returns the method whose request has no fields."""
+
+    def method(message: Buffer) -> bytes:
+        codec.check_empty_request(message)
+        return answer()
+
+    return method
 
 
 def _shown(path: bytes) -> str:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from gateway._generated.model_config_pb2 import ModelConfig
 from gateway.engine.service import InferService
 from gateway.errors import ErrorCode, GatewayError, invalid
+from gateway.frontends.content_coding import choose_encoding, compress, inflate
 from gateway.frontends.context import ContextFactory
 from gateway.frontends.rest_paths import Endpoint, PathTable, Target
 from gateway.frontends.server_info import ServerInfo
-from gateway.messages import InferResponse
-from gateway.tensors import Buffer
+from gateway.messages import InferResponse, RequestHead
+from gateway.tensors import Buffer, DataType
 from gateway.transport.http1 import HttpExchange, HttpRequest
 from gateway.wire.json_control import (
     decode_repository_index_json,
@@ -20,15 +20,17 @@ from gateway.wire.json_control import (
     repository_index_json,
     server_metadata_json,
 )
-from gateway.wire.json_requests import RestDecoder
+from gateway.wire.json_requests import RestDecoder, json_too_large
 from gateway.wire.json_responses import encode_json
+from gateway.wire.json_tensors import no_json_form
 from gateway.wire.model_config import config_json
 from gateway.wire.proto_control import ModelIndex
-from gateway.wire.reply_format import ReplyFormat
+from gateway.wire.reply_format import BINARY_REPLY, ReplyFormat
 from gateway.wire.status import http_error_body, http_status, retry_after_seconds
 
 _JSON = b"content-type: application/json\r\n"
-_COMPRESS_FROM = 1024
+_WITHOUT_JSON = (DataType.FP16, DataType.BF16)
+_MOST_KNOWN = 1024
 
 
 class RestReply:
@@ -58,13 +60,22 @@ class RestReply:
 class RestFrontend:
     """Takes complete HTTP requests from the transport. Never raises: every failure becomes an answer."""
 
-    def __init__(self, service: InferService, contexts: ContextFactory, info: ServerInfo, max_body_bytes: int) -> None:
+    def __init__(
+        self,
+        service: InferService,
+        contexts: ContextFactory,
+        info: ServerInfo,
+        max_body_bytes: int,
+        max_json_bytes: int,
+    ) -> None:
         self._service = service
         self._contexts = contexts
         self._info = info
         self._max_body = max_body_bytes
+        self._max_json = max_json_bytes
         self._paths = PathTable()
-        self._decoder = RestDecoder()
+        self._decoder = RestDecoder(max_json_bytes=max_json_bytes)
+        self._without_json: dict[tuple[str, str | None], tuple[int, frozenset[str]]] = {}
         self._queries: dict[Endpoint, Callable[[Target, HttpExchange], None]] = {
             Endpoint.SERVER_LIVE: lambda target, exchange: exchange.respond(200, b"", ()),
             Endpoint.SERVER_READY: self._server_ready,
@@ -101,18 +112,48 @@ class RestFrontend:
         protocol = "rest_json" if announced is None else "rest_binary"
         try:
             coding = headers.get(b"content-encoding")
-            if coding is not None and coding != b"identity":
-                body = inflate(body, coding, self._max_body)
+            if coding is not None:
+                body = self._inflate(body, coding, only_json=announced is None)
             decoded, form = self._decoder.decode(body, target.model, target.version, _length(announced))
+            if form is not BINARY_REPLY:
+                self._check_form(decoded.head, form)
             context = self._contexts.make(decoded.head.parameters, headers, protocol, None, target.model)
         except GatewayError as error:
             self._service.refused(error, protocol, target.model)
             raise
         accepted = headers.get(b"accept-encoding")
-        encoding = None if accepted is None else _choose_encoding(accepted)
+        encoding = None if accepted is None else choose_encoding(accepted)
         reply = RestReply(exchange, form, encoding)
         pending = self._service.submit(decoded, context, reply)
         exchange.on_disconnect = pending.withdraw
+
+    def _inflate(self, body: Buffer, coding: bytes, *, only_json: bool) -> Buffer:
+        if only_json and self._max_json < self._max_body:
+            return inflate(body, coding, self._max_json, "limits.max_json_bytes")
+        return inflate(body, coding, self._max_body, "limits.max_body_bytes")
+
+    def _check_form(self, head: RequestHead, form: ReplyFormat) -> None:
+        """Refuses, before anything is executed, outputs in a form that their data type does not have.
+
+        What only the data show (BYTES that are not UTF-8 text) is refused when the answer is written.
+        """
+        key = (head.model_name, head.model_version)
+        generation = self._service.table.generation
+        known = self._without_json.get(key)
+        if known is None or known[0] != generation:
+            try:
+                metadata = self._service.metadata(*key)
+            except GatewayError:
+                return  # submitting it says why
+            names = frozenset(spec.name for spec in metadata.outputs if spec.datatype in _WITHOUT_JSON)
+            if len(self._without_json) >= _MOST_KNOWN:
+                self._without_json.clear()
+            known = self._without_json[key] = (generation, names)
+        if known[1]:
+            asked = {output.name for output in head.outputs if not output.class_count} if head.outputs else known[1]
+            for name in sorted(asked & known[1]):
+                if not form.is_binary(name):
+                    raise no_json_form(name)
 
     def _server_ready(self, target: Target, exchange: HttpExchange) -> None:
         if self._service.server_ready():
@@ -140,6 +181,8 @@ class RestFrontend:
         exchange.respond(200, _JSON, (config_json(ModelConfig.FromString(metadata.config)),))
 
     def _repository_index(self, body: Buffer, exchange: HttpExchange) -> None:
+        if len(body) > self._max_json:
+            raise json_too_large(len(body), self._max_json)
         only_ready = decode_repository_index_json(body)
         rows = [ModelIndex(*row) for row in self._service.index()]
         rows = [row for row in rows if row.state == "READY" or not only_ready]
@@ -153,47 +196,6 @@ def respond_error(exchange: HttpExchange, error: GatewayError) -> None:
     if retry_after is not None:
         headers += b"retry-after: %d\r\n" % retry_after
     exchange.respond(http_status(error.code), headers, (http_error_body(error),))
-
-
-def inflate(body: Buffer, coding: bytes, most: int) -> bytes:
-    """Returns a gzip or deflate body decompressed.
-
-    Raises:
-        GatewayError: UNSUPPORTED coding, INVALID_REQUEST for broken data, PAYLOAD_TOO_LARGE beyond `most` bytes.
-    """
-    if coding not in (b"gzip", b"deflate", b"x-gzip"):
-        raise GatewayError(ErrorCode.UNSUPPORTED, f"content-encoding '{_shown(coding)}' is not supported")
-    inflater = zlib.decompressobj(wbits=47)  # zlib or gzip, told by the header
-    try:
-        plain = inflater.decompress(body, most + 1)
-    except zlib.error:
-        raise invalid("the compressed body is broken") from None
-    if len(plain) > most:
-        raise GatewayError(ErrorCode.PAYLOAD_TOO_LARGE, f"the decompressed body is larger than {most} bytes")
-    if not inflater.eof:
-        raise invalid("the compressed body is cut short")
-    return plain
-
-
-def compress(headers: bytes, chunks: Sequence[Buffer], encoding: str) -> tuple[bytes, list[Buffer]]:
-    """Returns the answer compressed where that pays."""
-    body = b"".join(chunks)
-    if len(body) < _COMPRESS_FROM:
-        return headers, [body]
-    deflater = zlib.compressobj(1, zlib.DEFLATED, 31 if encoding == "gzip" else 15)
-    packed = deflater.compress(body) + deflater.flush()
-    return headers + b"content-encoding: %s\r\n" % encoding.encode(), [packed]
-
-
-def _choose_encoding(accepted: bytes) -> str | None:
-    offered = set()
-    for part in accepted.split(b","):
-        name, _, quality = part.replace(b" ", b"").partition(b";q=")
-        if quality.strip(b"0.") or not quality:
-            offered.add(name)
-    if b"gzip" in offered:
-        return "gzip"
-    return "deflate" if b"deflate" in offered else None
 
 
 def _length(announced: bytes | None) -> int | None:

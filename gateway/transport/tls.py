@@ -1,4 +1,4 @@
-"""TLS contexts for the listeners: TLS 1.2 at least, HTTP/2 preferred over HTTP/1.1 in ALPN."""
+"""TLS contexts for the listeners: TLS 1.2 at least, and in ALPN nothing but what the listener speaks."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import ssl
 from collections.abc import Sequence
 
 
-def server_context(cert_path: str, key_path: str, *, protocols: Sequence[str] = ("h2", "http/1.1")) -> ssl.SSLContext:
+def server_context(cert_path: str, key_path: str, *, protocols: Sequence[str]) -> ssl.SSLContext:
     """Returns the context of a listener with the PEM certificate chain and key at the given paths.
 
-    `protocols` are offered in ALPN in that order; a listener that speaks one protocol names that one alone.
+    `protocols` are chosen from in ALPN, in that order. They must be ones that the listener speaks: a client that offers
+    several takes the chosen one for granted.
     Raises OSError or ssl.SSLError where a file cannot be read or key and certificate do not belong together.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -7,7 +7,7 @@ in, the only exception is GatewayError.
 
 from __future__ import annotations
 
-from gateway.errors import GatewayError, invalid
+from gateway.errors import ErrorCode, GatewayError, invalid
 from gateway.messages import InferRequest, RequestHead
 from gateway.tensors import Buffer
 from gateway.wire.head_limits import weight
@@ -41,11 +41,12 @@ class _Header:
 class RestDecoder:
     """Decodes the inference bodies of one listener; remembers heads and headers (bounded)."""
 
-    __slots__ = ("_headers", "_interner", "_templates")
+    __slots__ = ("_headers", "_interner", "_max_json", "_templates")
 
-    def __init__(self, interner: HeadInterner | None = None) -> None:
-        """`interner` may be shared with other codecs of the process."""
+    def __init__(self, interner: HeadInterner | None = None, max_json_bytes: int = 16 << 20) -> None:
+        """`interner` may be shared with other codecs of the process; `max_json_bytes` bounds what is parsed."""
         self._interner = interner if interner is not None else HeadInterner()
+        self._max_json = max_json_bytes
         self._headers: Generations[_Header] = Generations()
         self._templates = TemplateTable()
 
@@ -58,10 +59,13 @@ class RestDecoder:
         body is JSON.
 
         Raises:
-            GatewayError: INVALID_REQUEST naming the input or field that is wrong, UNSUPPORTED for shared memory.
+            GatewayError: INVALID_REQUEST naming the input or field that is wrong, UNSUPPORTED for shared memory,
+                PAYLOAD_TOO_LARGE for more JSON than `max_json_bytes`.
         """
         if header_length is not None:
             return self._decode_binary(body, model_name, model_version, header_length)
+        if len(body) > self._max_json:
+            raise json_too_large(len(body), self._max_json)
         if type(body) is not bytes:
             body = bytes(body)  # cheap next to reading numbers, and nothing of it is kept
         known = self._templates.decode(body, model_name, model_version)
@@ -85,6 +89,8 @@ class RestDecoder:
         size = len(body)
         if not 0 <= length <= size:
             raise invalid(f"Inference-Header-Content-Length is {length}, but the body has {size} bytes")
+        if length > self._max_json:
+            raise json_too_large(length, self._max_json)
         text = bytes(body[:length])
         key = (model_name, model_version, text)
         header = self._headers.young.get(key)
@@ -121,6 +127,15 @@ class RestDecoder:
         if len(sizes) == len(data):
             self._headers.put(key, _Header(document, sizes, len(text)), len(text) + weight(document.head))
         return InferRequest(document.head, document.id, data), document.reply
+
+
+def json_too_large(size: int, most: int) -> GatewayError:
+    """Returns the refusal of a request whose JSON is too large to be parsed."""
+    return GatewayError(
+        ErrorCode.PAYLOAD_TOO_LARGE,
+        f"{size} bytes of JSON are more than limits.max_json_bytes ({most}) allows; send large tensors with the "
+        "binary tensor data extension",
+    )
 
 
 def _wrong_total(announced: int, sent: int) -> GatewayError:

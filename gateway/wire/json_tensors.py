@@ -176,7 +176,14 @@ def _json_floats(spec: TensorSpec, dtype: np.dtype[Any], raw: Buffer) -> bytes:
 
 
 def _no_json(spec: TensorSpec) -> bytes:
-    raise invalid(f"output '{spec.name[:_SHOWN]}': {spec.datatype.value} has no JSON form; ask for it in binary form")
+    raise no_json_form(spec.name)
+
+
+def no_json_form(output: str) -> GatewayError:
+    """Returns the refusal of an output of a data type that cannot be written as JSON."""
+    return invalid(
+        f"output '{output[:_SHOWN]}' is of a data type (FP16, BF16) without JSON form; ask for it in binary form"
+    )
 
 
 def _with_tokens(text: bytes, values: list[float]) -> bytes:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Iterator
 from typing import Any
 
+import grpc as grpcio
 import pytest
 
 from gateway._generated.open_inference_pb2 import ModelInferRequest
@@ -105,6 +108,32 @@ def test_protobuf(gateway: Gateway, message: ModelInferRequest | bytes, named: s
 )  # fmt: skip
 def test_grpc_itself(gateway: Gateway, headers: Any, body: bytes, status: int, named: str) -> None:
     refused(asyncio.run(calls(gateway.grpc, [(headers, body)]))[0], named, status)
+
+
+def test_what_is_no_grpc_is_an_http_error(gateway: Gateway) -> None:
+    for replaced, status in (({b"content-type": b"application/json"}, "415"), ({b":method": b"GET"}, "405")):
+        answer = asyncio.run(calls(gateway.grpc, [(grpc_head(SERVICE + "ServerLive", replace=replaced), framed(b""))]))[
+            0
+        ]
+        assert answer.headers[":status"] == status, answer
+
+
+def test_a_streaming_call_is_refused_while_its_client_waits(gateway: Gateway) -> None:
+    """A real client whose stream stays open hears at once that there is no such method."""
+    done = threading.Event()
+
+    def requests() -> Iterator[bytes]:
+        yield b""
+        done.wait(20)
+
+    with grpcio.insecure_channel(gateway.grpc) as channel:
+        try:
+            with pytest.raises(grpcio.RpcError) as caught:
+                next(channel.stream_stream(SERVICE + "ModelStreamInfer")(requests(), timeout=10))
+            assert caught.value.code() is grpcio.StatusCode.UNIMPLEMENTED
+            assert "ModelStreamInfer" in caught.value.details()
+        finally:
+            done.set()
 
 
 def test_shared_memory_is_not_supported(gateway: Gateway) -> None:

@@ -232,3 +232,11 @@ def test_the_effective_configuration_loads_to_itself(tmp_path: Path) -> None:
 @given(st.text(alphabet=st.characters(blacklist_categories=("Cs",))))
 def test_string_literals_are_toml(text: str) -> None:
     assert tomllib.loads(f"v = {literal(text)}")["v"] == text
+
+
+def test_tls_without_effect_on_grpc_is_an_error() -> None:
+    tls = ("server.tls_cert=/c", "server.tls_key=/k")
+    (problem,) = problems(None, None, (*tls, "server.grpc_engine=grpcio"))
+    assert "server.tls_cert" in problem
+    assert 'server.grpc_engine = "grpcio"' in problem
+    assert load(None, None, tls).server.grpc_engine == "native"

@@ -50,4 +50,4 @@ def test_both_protocols_over_tls() -> None:
 
 
 def test_old_tls_is_not_spoken() -> None:
-    assert server_context(PEM, PEM).minimum_version == ssl.TLSVersion.TLSv1_2
+    assert server_context(PEM, PEM, protocols=("h2",)).minimum_version == ssl.TLSVersion.TLSv1_2
