@@ -1,7 +1,7 @@
 """The admin listener: metrics, health, models, configuration, status page.
 
-Read-only. Decides paths and forms; who may ask is `access`'s business, what is true the engine's. It runs on the event
-loop of the data plane, so every answer is made from values that are at hand.
+Read-only but for the registry (`models_api`). Decides paths and forms; who may ask is `access`'s business, what is true
+the engine's. It runs on the event loop of the data plane, so every answer is made from values that are at hand.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from aiohttp import web
 import gateway
 from gateway.admin import status_page
 from gateway.admin.access import Guard
+from gateway.admin.models_api import RegistryApi
 from gateway.admin.view import AdminView, as_json
 from gateway.config import Config
 from gateway.config_printing import as_dict
@@ -62,6 +63,8 @@ class AdminApi:
         app.router.add_get("/readyz", self._ready)
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/v1/config", self._configuration)
+        if self._config.triton.source == "registry":
+            RegistryApi(self._config.registry.root).add_to(app)
         return app
 
     async def start(self, host: str, port: int) -> int:

@@ -11,7 +11,7 @@ from gateway.commands.registry_access import with_registry
 from gateway.commands.table import table
 from gateway.registry.overview import manifest_document, model_overview, registry_overview
 from gateway.registry.store import Store
-from gateway.registry.switching import PublishError, check_who
+from gateway.registry.switching import NotInRegistry, check_who
 from gateway.registry.verifying import models_in
 from gateway.versions import ModelVersion
 
@@ -30,11 +30,11 @@ def _show(store: Store, parsed: argparse.Namespace) -> int:
         return OK
     check_who(parsed.model, "-")
     if parsed.model not in models_in(store):
-        raise PublishError(f"{parsed.model} is not in the registry")
+        raise NotInRegistry(f"{parsed.model} is not in the registry")
     if parsed.version is not None:
         manifest = manifest_document(store, ModelVersion(parsed.model, parsed.version))
         if manifest is None:
-            raise PublishError(f"{parsed.model}/{parsed.version} is not in the registry")
+            raise NotInRegistry(f"{parsed.model}/{parsed.version} is not in the registry")
         print(json.dumps(manifest, indent=2))
         return OK
     model = model_overview(store, parsed.model)

@@ -10,7 +10,7 @@ from gateway.cli import NO, OK
 from gateway.commands.progress import Bar
 from gateway.commands.registry_access import with_registry
 from gateway.registry.store import Store
-from gateway.registry.switching import PublishError
+from gateway.registry.switching import NotInRegistry
 from gateway.registry.verifying import Finding, models_in, verify_model
 
 
@@ -23,7 +23,7 @@ def _verify(store: Store, parsed: argparse.Namespace) -> int:
     models = models_in(store)
     if parsed.model is not None:
         if parsed.model not in models:
-            raise PublishError(f"{parsed.model} is not in the registry")
+            raise NotInRegistry(f"{parsed.model} is not in the registry")
         models = [parsed.model]
     findings: list[Finding] = []
     bar = Bar()

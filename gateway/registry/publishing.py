@@ -23,7 +23,7 @@ from gateway.registry.manifest import parse_manifest
 from gateway.registry.pointing import pointer_of
 from gateway.registry.serving import ServingPointer
 from gateway.registry.store import Step, Store, Writing, Written, no_step
-from gateway.registry.switching import PublishError, check_no_release, check_who, now, pin, serve_version
+from gateway.registry.switching import BadSource, PublishError, check_no_release, check_who, now, pin, serve_version
 from gateway.versions import ModelVersion
 
 Progress = Callable[[str, int, int], None]
@@ -140,13 +140,13 @@ def recover(store: Store, model: str, settle_s: float = 60.0) -> int:
 
 
 def described(source: Path, options: DescribeOptions) -> Description:
-    """Returns what would be published from `source`. Raises PublishError with every reason why nothing can be."""
+    """Returns what would be published from `source`. Raises BadSource with every reason why nothing can be."""
     try:
         return describe(source, options)
     except (DocumentError, ValueError) as error:
-        raise PublishError(str(error)) from error
+        raise BadSource(str(error)) from error
     except OSError as error:
-        raise PublishError(f"{error.filename or source}: {error.strerror}") from error
+        raise BadSource(f"{error.filename or source}: {error.strerror}") from error
 
 
 def _write(writing: Writing, description: Description, options: PublishOptions) -> dict[str, Written]:
@@ -190,7 +190,7 @@ def _manifest(
     try:
         parse_manifest(content, version)
     except DocumentError as error:
-        raise PublishError(str(error)) from error
+        raise BadSource(str(error)) from error
     return content
 
 

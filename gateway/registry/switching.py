@@ -24,6 +24,14 @@ class PublishError(ValueError):
     """What was asked for cannot be done; the message says why and what to do. Nothing visible was changed."""
 
 
+class NotInRegistry(PublishError):
+    """There is no such model or version."""
+
+
+class BadSource(PublishError):
+    """What was handed over cannot be published."""
+
+
 def serve_version(
     store: Store,
     version: ModelVersion,
@@ -65,7 +73,7 @@ def stop_serving(store: Store, model: str, *, actor: str, reason: str = "") -> S
     """Takes the whole model out of service; its versions stay in the registry."""
     check_who(model, actor)
     if not numbering.numbers_present(store, model) and pointer_of(store, model) is None:
-        raise PublishError(f"{model} is not in the registry")
+        raise NotInRegistry(f"{model} is not in the registry")
 
     def change(before: ServingPointer | None) -> ServingPointer | None:
         check_no_release(before)
@@ -86,7 +94,7 @@ def retire_version(store: Store, version: ModelVersion, *, actor: str, reason: s
     model = version.model_name
     check_who(model, actor)
     if version.number not in numbering.numbers_present(store, model):
-        raise PublishError(f"{version} is not in the registry")
+        raise NotInRegistry(f"{version} is not in the registry")
     pin(store, model, actor)
 
     def change(before: ServingPointer | None) -> ServingPointer | None:
@@ -176,7 +184,7 @@ def _change(
 def _check_servable(store: Store, version: ModelVersion) -> None:
     stored = store.read(f"{version.model_name}/{version.number}/{layout.MANIFEST_FILE}") if version.number > 0 else None
     if stored is None:
-        raise PublishError(f"{version} is not in the registry")
+        raise NotInRegistry(f"{version} is not in the registry")
     if version.number in numbering.retired(store, version.model_name):
         raise PublishError(f"{version} was retired: publish it again under a new number")
     manifest_of(stored.content, version)

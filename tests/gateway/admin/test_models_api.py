@@ -1,0 +1,146 @@
+"""The registry over REST, on a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import tarfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from gateway.admin.models_api import RegistryApi
+from gateway.registry import journal
+from gateway.registry.folder_store import FolderStore
+from tests.support import onnx_bytes
+from tests.support.registry import ARTIFACT, prepared
+
+MODEL = onnx_bytes.model({"x": (1, ["n", 3])}, {"y": (1, ["n", 2])})
+ONNX = {"Content-Type": "application/octet-stream"}
+Ask = Callable[..., Awaitable[tuple[int, Any]]]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "registry"
+    folder.mkdir()
+    return folder
+
+
+def talk(root: Path, conversation: Callable[[Ask], Awaitable[None]]) -> None:
+    async def run() -> None:
+        app = web.Application(client_max_size=4096)
+        RegistryApi(str(root)).add_to(app)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        base = f"http://127.0.0.1:{runner.addresses[0][1]}/v1/registry"
+
+        async def ask(method: str, path: str, **arguments: Any) -> tuple[int, Any]:
+            async with session.request(method, base + path, **arguments) as response:
+                is_json = response.content_type == "application/json"
+                return response.status, await response.json() if is_json else response.reason
+
+        async with aiohttp.ClientSession() as session:
+            await conversation(ask)
+        await runner.cleanup()
+
+    asyncio.run(run())
+
+
+def test_publish_serve_show_retire_collect(root: Path) -> None:
+    async def conversation(ask: Ask) -> None:
+        status, found = await ask("POST", "/models/m/publish?serve=true&actor=ann&reason=new", data=MODEL, headers=ONNX)
+        assert (status, found["generation"]) == (200, 1)
+        assert found["version"] == {"model_name": "m", "number": 1}
+        status, found = await ask("POST", "/models/m/publish", data=MODEL, headers=ONNX)
+        assert (status, found["generation"]) == (200, None)
+        status, found = await ask("POST", "/models/m/serve", json={"version": 2, "actor": "bob", "reason": "better"})
+        assert (status, found) == (200, {"stable": 2, "also": [], "generation": 2})
+        status, found = await ask("GET", "/models/m")
+        assert [(v["version"], v["state"]) for v in found["versions"]] == [(2, "stable"), (1, "published")]
+        status, found = await ask("GET", "/models/m/versions/2")
+        assert found["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [3]}]
+        status, found = await ask("GET", "/models")
+        assert [model["name"] for model in found["models"]] == ["m"]
+        assert (await ask("POST", "/models/m/retire", json={"version": 1}))[0] == 200
+        status, found = await ask("POST", "/gc", json={"retired_hours": 0})
+        assert found["versions"] == ["m/1"]
+        assert (await ask("POST", "/verify", json={}))[1] == {"models": ["m"], "findings": []}
+        assert (await ask("POST", "/models/m/retire", json={}))[1]["stable"] is None
+        status, found = await ask("GET", "/history?model=m&limit=3")
+        assert [entry["action"] for entry in found["entries"]] == ["stop", "remove", "retire"]
+
+    talk(root, conversation)
+    first, *_, last = journal.entries(FolderStore(root))
+    assert (first["actor"], first["reason"]) == ("ann", "new")
+    assert last["actor"] == "admin API (127.0.0.1)"
+
+
+def test_a_folder_comes_as_a_tar_archive(root: Path, tmp_path: Path) -> None:
+    folder = prepared(tmp_path / "prepared")
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        tar.add(folder, ".")
+
+    async def conversation(ask: Ask) -> None:
+        headers = {"Content-Type": "application/x-tar"}
+        status, found = await ask("POST", "/models/m/publish", data=buffer.getvalue(), headers=headers)
+        assert status == 200, found
+        evil = io.BytesIO()
+        with tarfile.open(fileobj=evil, mode="w") as tar:
+            tar.addfile(tarfile.TarInfo("../../escaped"), io.BytesIO())
+        assert (await ask("POST", "/models/m/publish", data=evil.getvalue(), headers=headers))[0] == 422
+        assert (await ask("POST", "/models/m/publish", data=b"no archive", headers=headers))[0] == 422
+
+    talk(root, conversation)
+    assert (root / "m/1" / ARTIFACT).exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/models/nope/serve", {"version": 1}, 404),
+        ("/models/.x/serve", {"version": 1}, 404),
+        ("/models/m/serve", {"version": 9}, 404),
+        ("/models/m/serve", {}, 400),
+        ("/models/m/serve", {"version": 0}, 400),
+        ("/models/m/serve", {"version": True}, 400),
+        ("/models/m/serve", {"version": 1, "also": ["x"]}, 400),
+        ("/models/m/serve", {"version": 1, "unknown": 1}, 400),
+        ("/models/m/serve", [], 400),
+        ("/models/m/retire", {"version": 1}, 409),
+        ("/verify", {"model": "nope"}, 404),
+        ("/gc", {"retired_hours": "long"}, 400),
+    ],
+)
+def test_what_cannot_be_done_says_why(root: Path, path: str, body: Any, status: int) -> None:
+    async def conversation(ask: Ask) -> None:
+        await ask("POST", "/models/m/publish?serve=true", data=MODEL, headers=ONNX)
+        assert (await ask("POST", path, json=body))[0] == status
+
+    talk(root, conversation)
+
+
+def test_other_sites_cannot_ask_for_changes(root: Path) -> None:
+    async def conversation(ask: Ask) -> None:
+        foreign = {**ONNX, "Origin": "http://evil.example"}
+        assert (await ask("POST", "/models/m/publish", data=MODEL, headers=foreign))[0] == 403
+        plain = {"Content-Type": "text/plain"}
+        assert (await ask("POST", "/models/m/serve", data='{"version": 1}', headers=plain))[0] == 415
+        assert (await ask("POST", "/gc", data={"a": "b"}))[0] == 415
+        assert (await ask("POST", "/models/m/publish", data=b"no model", headers=ONNX))[0] == 422
+
+    talk(root, conversation)
+    assert not (root / "m").exists()
+
+
+def test_a_registry_that_is_gone_is_reported(tmp_path: Path) -> None:
+    async def conversation(ask: Ask) -> None:
+        assert (await ask("GET", "/models"))[0] == 503
+
+    talk(tmp_path / "nothing", conversation)
