@@ -64,8 +64,8 @@ class Api:
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
-        given = request.headers.get("Authorization", "")
-        if not _is_loopback(request.host) or not hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode()):
+        given = request.headers.get("Authorization", "").encode("utf-8", "replace")
+        if not _is_loopback(request.host) or not hmac.compare_digest(given, f"Bearer {self._token}".encode()):
             return _error(401, "the token from the runner's state folder is needed (Authorization: Bearer …)")
         try:
             return await handler(request)
