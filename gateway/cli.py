@@ -54,6 +54,7 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     _add_models(commands, given)
     _add_bench(commands, given)
     _add_jobs(commands, given)
+    _add_quantize(commands, given)
     version = commands.add_parser("version", help="print the version")
     version.set_defaults(module=None, run=_version)
     return parser
@@ -138,6 +139,15 @@ def _add_jobs(commands: argparse._SubParsersAction[argparse.ArgumentParser], giv
         # The runner's own options are known to the runner; imported only for its own command line.
         actions = jobs.add_subparsers(title="actions", metavar="ACTION", required=True)
         importlib.import_module("jobs.cli").add_job_parsers(actions)
+
+
+def _add_quantize(commands: argparse._SubParsersAction[argparse.ArgumentParser], given: Sequence[str]) -> None:
+    about = "turn an FP32 model into INT8, prove it on labelled rows, and publish it, or refuse"
+    quantize = commands.add_parser("quantize", help=about, description=about)
+    quantize.set_defaults(module="gateway.commands.quantize")
+    if "quantize" in given[:1]:
+        # As with the others: its options live with it. Its engines are imported later still, when an action runs.
+        importlib.import_module("quantize.arguments").add_actions(quantize)
 
 
 def _version(_: argparse.Namespace) -> int:

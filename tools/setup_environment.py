@@ -2,6 +2,7 @@
 
     python tools/setup_environment.py gateway     .venv: the gateway, its demo and development tools
     python tools/setup_environment.py triton      .venv-triton: Triton, its model engines, Triton's own clients
+    python tools/setup_environment.py load        .venv-load: locust, made by `make loadtest`
 
 Nothing but Python 3.11+ with venv and pip is needed. Safe to repeat and to interrupt: a stamp with the hash of
 everything the environment depends on is written last, and an environment whose stamp fits is left alone.
@@ -22,8 +23,8 @@ STAMP = ".sluice-stamp"
 GATEWAY = {
     "folder": ".venv",
     "what": "gateway",
-    "inputs": ["pyproject.toml", "requirements/gateway.txt", "tools/setup_environment.py"],
-    "install": ["-c", "requirements/gateway.txt", "-e", ".[dev,grpcio,demo]"],
+    "inputs": ["pyproject.toml", "requirements/gateway.txt", "requirements/quantize.txt", "tools/setup_environment.py"],
+    "install": ["-c", "requirements/gateway.txt", "-c", "requirements/quantize.txt", "-e", ".[dev,grpcio,demo,quantize,tensorrt-rtx]"],
 }
 TRITON = {
     "folder": ".venv-triton",
@@ -31,6 +32,13 @@ TRITON = {
     "inputs": ["requirements/triton.txt", "requirements/client.txt", "tools/setup_environment.py"],
     # The lists are complete: see the comment in requirements/triton.txt.
     "install": ["--no-deps", "-r", "requirements/triton.txt", "-r", "requirements/client.txt"],
+}
+# Locust in an environment of its own: it patches sockets and threads, and brings tritonclient.
+LOAD = {
+    "folder": ".venv-load",
+    "what": "load test",
+    "inputs": ["pyproject.toml", "tools/setup_environment.py"],
+    "install": ["-e", ".[load]"],
 }
 
 
@@ -51,12 +59,12 @@ def main(arguments):
                 *OLDEST, sys.executable, *sys.version_info[:2]
             )
         )
-    if arguments not in (["gateway"], ["triton"]):
-        fail("say which environment: gateway or triton")
+    if arguments not in (["gateway"], ["triton"], ["load"]):
+        fail("say which environment: gateway, triton or load")
     if not sys.platform.startswith("linux"):
         fail("Linux is needed (Triton's server exists for Linux on x86-64 only)")
     os.chdir(ROOT)
-    environment = GATEWAY if arguments == ["gateway"] else TRITON
+    environment = {"gateway": GATEWAY, "triton": TRITON, "load": LOAD}[arguments[0]]
     os.makedirs(".cache", exist_ok=True)
     with open(os.path.join(".cache", "setup.lock"), "w") as lock:
         try:
@@ -75,7 +83,7 @@ def set_up(environment):
     wanted = stamp_of(environment)
     if usable(python) and read(stamp_file) == wanted:
         return
-    source = sys.executable if environment is GATEWAY else triton_interpreter()
+    source = triton_interpreter() if environment is TRITON else sys.executable
     # A moved folder has to be made anew: scripts in it name their interpreter by its absolute path.
     moved = read(stamp_file).splitlines()[:1] not in ([], [os.path.abspath(folder)])
     if moved or not usable(python):

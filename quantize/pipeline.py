@@ -1,0 +1,193 @@
+"""From an FP32 model to judged INT8 artifacts: prepare, calibrate, climb the ladder for every target.
+
+Nothing is published here. Invariant: a target's result is the first rung that passes everything, or the refusal with
+every attempt listed.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import onnx
+
+from quantize.calibration import Calibration, Progress, calibrate
+from quantize.errors import UnsupportedModel
+from quantize.gate import INSUFFICIENT, PASS
+from quantize.graph import Graph
+from quantize.ladder import rungs
+from quantize.layers import LayerError, layer_errors, worst_within
+from quantize.placement import place
+from quantize.policy import Policy, Recipe
+from quantize.preparing import Prepared, prepare
+from quantize.smoothing import smooth
+from quantize.targets import TargetResult, accuracy, complete, form_of, make, wanted_tensors
+
+AUTOMATIC = ("openvino", "onnxruntime")
+
+
+@dataclass(slots=True)
+class Outcome:
+    """Everything that was found. `verdict` is pass, refused or insufficient evidence."""
+
+    prepared: Prepared
+    policy: Policy
+    results: dict[str, TargetResult] = field(default_factory=dict)
+    attempts: list[dict[str, Any]] = field(default_factory=list)
+    errors: list[LayerError] = field(default_factory=list)
+    calibration: Calibration = field(default_factory=Calibration)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> list[str]:
+        return [target for target, result in self.results.items() if result.verdict == PASS]
+
+    @property
+    def verdict(self) -> str:
+        """Named targets must all pass; of those chosen automatically one must."""
+        missing = [t for t in (self.policy.targets or ()) if t not in self.passed]
+        if self.passed and not missing:
+            return PASS
+        found = [self.results[t].verdict for t in (missing or self.results) if t in self.results]
+        return INSUFFICIENT if found and all(v in (INSUFFICIENT, PASS) for v in found) else "refused"
+
+    def reasons(self) -> list[str]:
+        """Returns why targets did not pass."""
+        return [
+            f"{target}: {reason}"
+            for target, result in self.results.items()
+            for reason in [*result.judgement.failures, *result.judgement.doubts]
+        ]
+
+
+def run(model: str, calibration: str, evaluation: str, policy: Policy, progress: Progress) -> Outcome:
+    """Returns the outcome of every target, whatever the verdicts.
+
+    Raises:
+        QuantizeError: what `quantize.preparing.prepare` and `quantize.calibration.calibrate` raise.
+    """
+    started = time.perf_counter()
+    outcome = Outcome(prepare(model, calibration, evaluation, policy, progress), policy)
+    outcome.seconds["prepare"] = _since(started)
+    targets = list(policy.targets or AUTOMATIC)
+    started = time.perf_counter()
+    models = _Models(outcome, targets, progress)
+    outcome.calibration = models.of(smooth_it=False)[1]
+    outcome.seconds["calibrate"] = _since(started)
+    started = time.perf_counter()
+    for target in targets:
+        _climb(target, outcome, models, progress)
+    outcome.seconds["targets"] = _since(started)
+    _note_layers(outcome, targets[0])
+    return outcome
+
+
+class _Models:
+    """The model with its calibration, as it is and smoothed; each is calibrated once, when first needed."""
+
+    def __init__(self, outcome: Outcome, targets: list[str], progress: Progress) -> None:
+        self._outcome, self._targets, self._progress = outcome, targets, progress
+        self._plain: tuple[onnx.ModelProto, Calibration] | None = None
+        self._smoothed: tuple[onnx.ModelProto, Calibration] | None = None
+
+    def of(self, *, smooth_it: bool) -> tuple[onnx.ModelProto, Calibration]:
+        if self._plain is None:
+            self._plain = (self._outcome.prepared.model, self._calibrate(self._outcome.prepared.model))
+        if not smooth_it:
+            return self._plain
+        if self._smoothed is None:
+            smoothed, count = smooth(*self._plain)
+            if not count:
+                raise UnsupportedModel("SmoothQuant found no normalisation to smooth")
+            self._smoothed = (smoothed, self._calibrate(smoothed))
+        return self._smoothed
+
+    def _calibrate(self, model: onnx.ModelProto) -> Calibration:
+        prepared, policy = self._outcome.prepared, self._outcome.policy
+        from quantize.normalise import infer_shapes
+
+        return calibrate(
+            infer_shapes(model),
+            wanted_tensors(infer_shapes(model), self._targets),
+            prepared.calibration,
+            rows=policy.calibration_rows,
+            batch=min(4, prepared.largest),
+            threads=policy.threads,
+            progress=self._progress,
+        )
+
+
+def _climb(target: str, outcome: Outcome, models: _Models, progress: Progress) -> None:
+    """Tries rungs until one passes; keeps the best of them (most accurate) if none does."""
+    best: TargetResult | None = None
+    for recipe in rungs(outcome.policy, outcome.prepared.model):
+        progress(f"{target}: {recipe.why}", 0, 0)
+        attempt: dict[str, Any] = {"target": target, "why": recipe.why, "method": recipe.method}
+        outcome.attempts.append(attempt)
+        try:
+            result = _attempt(target, recipe, outcome, models, progress)
+        except UnsupportedModel as error:
+            attempt |= {"verdict": "impossible", "reasons": error.problems}
+            if best is None and recipe.why == "as asked" and outcome.policy.fallback == "none":
+                raise
+            continue
+        attempt |= {
+            "verdict": result.verdict,
+            "int8": round(result.judgement.int8, 6),
+            "absolute_loss": round(result.judgement.absolute_loss, 6),
+            "reasons": [*result.judgement.failures, *result.judgement.doubts],
+        }
+        if best is None or _rank(result) < _rank(best):
+            best = result
+        # More rows are needed, not another recipe: climbing on would only look for luck.
+        if result.verdict in (PASS, INSUFFICIENT) or _only_speed(result):
+            best = result
+            break
+    if best is None:
+        raise UnsupportedModel(f"{target}: no recipe gives a usable graph")
+    outcome.results[target] = best
+
+
+def _attempt(target: str, recipe: Recipe, outcome: Outcome, models: _Models, progress: Progress) -> TargetResult:
+    model, found = models.of(smooth_it=recipe.smooth)
+    prepared, policy = outcome.prepared, outcome.policy
+    keep: tuple[str, ...] = ()
+    if recipe.revert:
+        errors = _errors(target, recipe, outcome, model, found)
+        keep = tuple(worst_within(errors, prepared.work, policy.float_budget))
+    result = accuracy(make(target, model, found, recipe, keep), prepared, policy, progress)
+    if not result.judgement.failures:
+        complete(result, prepared, policy, progress)
+    return result
+
+
+def _errors(
+    target: str, recipe: Recipe, outcome: Outcome, model: onnx.ModelProto, found: Calibration
+) -> list[LayerError]:
+    graph = Graph(model)
+    form = form_of(target, graph, recipe)
+    placement = place(graph, style=form.style, keep_float=recipe.keep_float)
+    return layer_errors(model, placement, found, form, outcome.prepared.calibration)
+
+
+def _note_layers(outcome: Outcome, target: str) -> None:
+    recipe = outcome.results[target].candidate.recipe
+    plain = Recipe(recipe.why, recipe.method, recipe.per_channel, recipe.keep_float)
+    outcome.errors = _errors(target, plain, outcome, outcome.prepared.model, outcome.calibration)
+
+
+def _rank(result: TargetResult) -> tuple[float, float]:
+    loss = result.judgement.absolute_loss
+    return (loss if loss == loss else float("inf"), float(len(result.judgement.failures)))
+
+
+def _only_speed(result: TargetResult) -> bool:
+    """Another range does not make a graph faster."""
+    return bool(result.judgement.failures) and all(
+        f.startswith(("INT8 takes", "only ", "a row's answer")) for f in result.judgement.failures
+    )
+
+
+def _since(started: float) -> float:
+    return round(time.perf_counter() - started, 2)

@@ -1,0 +1,206 @@
+"""Makes one INT8 candidate for one target and judges it in that target's own engine."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import onnx
+
+from quantize import tensorrt_rtx
+from quantize.calibration import Calibration, Progress
+from quantize.coverage import Coverage, coverage, structural_coverage
+from quantize.errors import UnsupportedModel
+from quantize.evaluation import Latency, Outputs, batch_invariance, latencies, outputs_of
+from quantize.gate import PASS, GatePolicy, Judgement, judge
+from quantize.graph import Graph
+from quantize.placement import Placement, default_style, place
+from quantize.policy import Policy, Recipe
+from quantize.preparing import Prepared
+from quantize.qdq import Form, quantize
+from quantize.runtimes import RUNTIMES
+from quantize.tensorrt_form import for_tensorrt, lint
+
+EMULATOR = "openvino"
+"""What computes a TensorRT graph where TensorRT cannot run: same integers, another engine."""
+_SPEED_NOISE = 0.98
+
+
+@dataclass(slots=True)
+class Candidate:
+    """An INT8 graph for a target."""
+
+    target: str
+    recipe: Recipe
+    form: Form
+    placement: Placement
+    content: bytes
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.content).hexdigest()
+
+
+@dataclass(slots=True)
+class TargetResult:
+    """What was found about a candidate. `executed` is False where only an emulation could be judged."""
+
+    candidate: Candidate
+    executed: bool
+    engine: str
+    judgement: Judgement
+    alone: Judgement | None = None
+    covered: Coverage | None = None
+    batch_difference: float | None = None
+    speed: list[Latency] = field(default_factory=list)
+    built: dict[str, Any] | None = None
+
+    @property
+    def verdict(self) -> str:
+        return self.judgement.verdict
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "target": self.candidate.target,
+            "executed_on_its_engine": self.executed,
+            "judged_with": self.engine,
+            "recipe": self.candidate.recipe.as_dict(),
+            "bytes": len(self.candidate.content),
+            "sha256": self.candidate.sha256,
+            "kept_float": self.candidate.placement.skipped,
+            **self.judgement.as_dict(),
+            "batch_1": None if self.alone is None else self.alone.as_dict(),
+            "coverage": None if self.covered is None else self.covered.as_dict(),
+            "batch_difference": self.batch_difference,
+            "latency": [found.as_dict() for found in self.speed],
+            "tensorrt_rtx": self.built,
+        }
+
+
+def form_of(target: str, graph: Graph, recipe: Recipe) -> Form:
+    """Returns how numbers are stored for a target."""
+    if target == "tensorrt":
+        return Form("s8s8", True, "inputs", recipe.per_channel, recipe.method)
+    return Form("u8s8", False, default_style(graph), recipe.per_channel, recipe.method)
+
+
+def make(
+    target: str, model: onnx.ModelProto, calibration: Calibration, recipe: Recipe, keep: tuple[str, ...] = ()
+) -> Candidate:
+    """Returns the candidate; `keep` are further nodes to leave in float.
+
+    Raises:
+        UnsupportedModel: nothing is left to quantize, or the graph breaks TensorRT's rules.
+    """
+    source = for_tensorrt(model) if target == "tensorrt" else model
+    graph = Graph(source)
+    form = form_of(target, graph, recipe)
+    placement = place(graph, style=form.style, keep_float=(*recipe.keep_float, *keep))
+    if not placement.nodes:
+        raise UnsupportedModel("no operator can become an integer operator: " + "; ".join(
+            f"{name}: {why}" for name, why in list(placement.skipped.items())[:4]))  # fmt: skip
+    made = quantize(source, placement, calibration, form)
+    if target == "tensorrt" and (problems := lint(made)):
+        raise UnsupportedModel(*problems)
+    onnx.checker.check_model(made)
+    return Candidate(target, recipe, form, placement, made.SerializeToString(deterministic=True))
+
+
+def wanted_tensors(model: onnx.ModelProto, targets: list[str]) -> list[str]:
+    """Returns every tensor whose range any target may need."""
+    graph = Graph(model)
+    styles = {"inputs" if target == "tensorrt" else default_style(graph) for target in targets}
+    return sorted({name for style in styles for name in place(graph, style=style).tensors})
+
+
+def accuracy(candidate: Candidate, prepared: Prepared, policy: Policy, progress: Progress) -> TargetResult:
+    """Returns the accuracy at the largest batch: what decides whether the rest is worth measuring."""
+    target = candidate.target
+    engine = EMULATOR if target == "tensorrt" else target
+    gate = policy.gate(convolutional=prepared.is_convolutional)
+    runtime = RUNTIMES[engine](candidate.content, [prepared.judged], threads=policy.threads)
+    found = _outputs(runtime, prepared, prepared.largest, policy, progress)
+    judgement = judge(prepared.metric, prepared.reference, found, gate, f"batch {prepared.largest}")
+    return TargetResult(candidate, target != "tensorrt", engine, judgement)
+
+
+def complete(result: TargetResult, prepared: Prepared, policy: Policy, progress: Progress) -> None:
+    """Adds batch 1, batch invariance, coverage, speed and, for TensorRT, the build; each may fail the candidate."""
+    candidate, judgement = result.candidate, result.judgement
+    gate = policy.gate(convolutional=prepared.is_convolutional)
+    runtime = RUNTIMES[result.engine](candidate.content, [prepared.judged], threads=policy.threads)
+    if prepared.largest > 1:
+        alone = _outputs(runtime, prepared, 1, policy, progress)
+        result.alone = judge(prepared.metric, prepared.reference, alone, gate, "batch 1")
+        judgement.failures += [f for f in result.alone.failures if f not in judgement.failures]
+        judgement.doubts += [d for d in result.alone.doubts if d not in judgement.doubts]
+        result.batch_difference = batch_invariance(runtime, prepared.judged, prepared.probe, prepared.largest)
+        if not result.batch_difference <= gate.most_batch_difference:
+            judgement.failures.append(
+                f"a row's answer changes by {result.batch_difference:.2%} of its range with the rows beside it"
+            )
+    _cover(result, prepared, gate)
+    if result.executed:
+        _race(result, prepared, policy, gate)
+    else:
+        judgement.notes.append(
+            f"not executed on TensorRT (there is none here): judged with {result.engine}, speed unknown"
+        )
+        _build(result, prepared)
+
+
+def _outputs(runtime, prepared, batch, policy, progress) -> Outputs:  # type: ignore[no-untyped-def]
+    return outputs_of(
+        runtime, prepared.judged, prepared.evaluation, batch=batch, most=policy.evaluation_rows, progress=progress
+    )
+
+
+def _cover(result: TargetResult, prepared: Prepared, gate: GatePolicy) -> None:
+    candidate = result.candidate
+    if result.executed:
+        result.covered = coverage(candidate.content, prepared.work, result.engine, [prepared.judged])
+    else:
+        result.covered = structural_coverage(candidate.placement.nodes, prepared.work)
+    if result.covered.share < gate.fewest_coverage:
+        result.judgement.failures.append(
+            f"only {result.covered.share:.0%} of the multiply-adds run as integers on {result.engine} "
+            f"(at least {gate.fewest_coverage:.0%})"
+        )
+
+
+def _race(result: TargetResult, prepared: Prepared, policy: Policy, gate: GatePolicy) -> None:
+    engine = RUNTIMES[result.engine]
+    old = engine(prepared.model.SerializeToString(), [prepared.judged], threads=policy.threads)
+    new = engine(result.candidate.content, [prepared.judged], threads=policy.threads)
+    sizes = sorted({1, prepared.largest} | ({8} if prepared.largest > 8 else set())) if prepared.largest > 1 else [1]
+    result.speed = latencies(old, new, prepared.probe, sizes)
+    for found in result.speed:
+        if found.gain < _SPEED_NOISE:
+            text = f"INT8 takes {1 / found.gain:.2f} times as long as FP32 at batch {found.rows} on {result.engine}"
+            (result.judgement.notes if gate.allow_slower else result.judgement.failures).append(text)
+
+
+def _build(result: TargetResult, prepared: Prepared) -> None:
+    if not tensorrt_rtx.is_available():
+        result.judgement.notes.append("TensorRT-RTX is not installed: the graph was not parsed by a TensorRT")
+        return
+    best = max(1, prepared.largest // 4)
+    try:
+        engine = tensorrt_rtx.build(result.candidate.content, rows=(1, best, prepared.largest))
+    except UnsupportedModel as error:
+        result.judgement.failures += error.problems
+        return
+    result.built = {
+        "parsed": True,
+        "built": True,
+        "version": engine.version,
+        "compute_capability": engine.capability,
+        "layers": engine.layers,
+        "plan_bytes": len(engine.plan),
+        "profile_rows": list(engine.rows),
+    }
+
+
+def passes(result: TargetResult) -> bool:
+    return result.verdict == PASS
