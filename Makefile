@@ -9,14 +9,14 @@ TRITON_PYTHON ?=
 export TRITON_PYTHON
 
 VENV := .venv/bin
-CODE := gateway tests tools benchmarks
+CODE := gateway tests tools benchmarks loadtests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models demo test check lint types format bench clean distclean
+.PHONY: help setup models demo test check lint types format bench loadtest loadtest-ui clean distclean
 .SILENT:
 
 help: ## show this list
-	awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## create or update .venv and .venv-triton (safe to repeat)
 	command -v $(PYTHON) > /dev/null || { echo "setup: $(PYTHON) was not found; name one: make setup PYTHON=/path/to/python3.11"; exit 2; }
@@ -49,9 +49,17 @@ bench: setup ## compare with talking to Triton directly (needs h2load and wrk; o
 	command -v h2load > /dev/null && command -v wrk > /dev/null || { echo "bench: h2load and wrk are needed (Debian: apt install nghttp2-client wrk)"; exit 2; }
 	$(VENV)/python -m benchmarks.run
 
+loadtest: setup models ## two minutes of locust over REST and gRPC with a verdict (HOST=name tests a running gateway)
+	$(PYTHON) tools/setup_environment.py load
+	$(VENV)/python -m loadtests.run
+
+loadtest-ui: setup models ## the same users on locust's own page, http://127.0.0.1:8089
+	$(PYTHON) tools/setup_environment.py load
+	$(VENV)/python -m loadtests.run --ui
+
 clean: ## remove caches and run-time files
 	rm -rf .cache .sluice .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 	find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +
 
 distclean: clean ## remove the environments too
-	rm -rf .venv .venv-triton
+	rm -rf .venv .venv-triton .venv-load
