@@ -6,7 +6,7 @@ grpcio is imported here only; it is the extra `grpcio`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
 from typing import Any
 
 import grpc
@@ -62,7 +62,7 @@ class ReferenceGrpcServer:
                 ("grpc.max_connection_idle_ms", idle_ms),
             ]
         )
-        self._server.add_generic_rpc_handlers((_AnyUnary(self._serve),))
+        self._server.add_generic_rpc_handlers((_AnyUnary(self._serve, handlers.paths),))
 
     async def start(self, host: str, port: int) -> int:
         """Binds and starts; returns the port. Raises OSError when the port is taken."""
@@ -101,10 +101,11 @@ class ReferenceGrpcServer:
 
 
 class _AnyUnary(grpc.GenericRpcHandler):  # type: ignore[misc]
-    """Routes every method name to one coroutine with bytes in and out."""
+    """Routes every method name to one coroutine with bytes in and out; what there is not is refused unread."""
 
-    def __init__(self, serve: Callable[[bytes, bytes, Any], Awaitable[bytes]]) -> None:
+    def __init__(self, serve: Callable[[bytes, bytes, Any], Awaitable[bytes]], paths: Container[bytes]) -> None:
         self._serve = serve
+        self._paths = paths
 
     def service(self, details: Any) -> Any:
         path = details.method.encode()
@@ -112,4 +113,10 @@ class _AnyUnary(grpc.GenericRpcHandler):  # type: ignore[misc]
         async def call(message: bytes, context: Any) -> bytes:
             return await self._serve(path, message, context)
 
+        async def refuse(messages: object, context: Any) -> bytes:
+            return await self._serve(path, b"", context)
+
+        if path not in self._paths:
+            # Its client may keep the stream open until it has an answer.
+            return grpc.stream_unary_rpc_method_handler(refuse)
         return grpc.unary_unary_rpc_method_handler(call)
