@@ -13,8 +13,9 @@ from gateway.backends.triton_channel import TritonChannel
 from gateway.backends.triton_control import LoadedModels, TritonControl
 from gateway.backends.triton_environment import TritonSetupError, find_environment
 from gateway.backends.triton_names import as_they_are, versioned
+from gateway.backends.triton_placement import DiskPlacement, PushPlacement
 from gateway.backends.triton_process import TritonProcess, TritonProcessConfig, TritonStartError
-from gateway.backends.triton_repository import DiskPlacement, PushPlacement, RenderOptions, VersionDescription
+from gateway.backends.triton_repository import RenderOptions, VersionDescription
 from gateway.config import Config
 from gateway.engine.clock import LoopClock, pause
 from gateway.engine.replicas import Replica

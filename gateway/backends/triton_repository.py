@@ -1,23 +1,19 @@
-"""Turns a registry version into what Triton loads: a folder of its model repository, or the same pushed over its API.
+"""Renders a registry version as Triton takes it; `triton_placement` brings it there.
 
 Decides which target of a version this deployment runs, and the model configuration. One Triton model per version
-(`resnet50.v7`), whose only Triton version is 1. Invariants: a folder under the repository's root is complete or absent
-(rendered beside it, then renamed); artifacts are never changed; both ways give the same configuration.
+(`resnet50.v7`), whose only Triton version is 1. Invariant: equal content rendered with equal options, and nothing
+else, has an equal fingerprint.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import itertools
-import os
-import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from gateway.backends.triton_config import EnumName, to_json, to_text, triton_datatype
+from gateway.backends.triton_config import EnumName, to_json, triton_datatype
 from gateway.errors import ErrorCode, GatewayError
 from gateway.messages import ParameterValue
 from gateway.tensors import DataType
@@ -219,123 +215,3 @@ def _tensor(tensor: TensorDescription) -> dict[str, Any]:
 
 def _spelled(value: ParameterValue) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-class DiskPlacement:
-    """Places versions in the model repository of a Triton that shares our disk.
-
-    `models` below `root` is Triton's `--model-repository`; rendering happens in `staging` beside it.
-    """
-
-    def __init__(self, root: Path, lookup: Lookup, options_for: Callable[[str], RenderOptions]) -> None:
-        self.models = root.absolute() / "models"
-        self._staging = root.absolute() / "staging"
-        self._lookup = lookup
-        self._options_for = options_for
-        self._serial = itertools.count()
-
-    async def fingerprint(self, version: ModelVersion) -> str:
-        """Returns what `prepare` would render, in short. Raises GatewayError as it does."""
-        return await asyncio.to_thread(_fingerprint, version, self._lookup, self._options_for)
-
-    async def prepare(self, version: ModelVersion) -> dict[str, str | bytes]:
-        """Renders `version` where Triton finds it; returns the parameters for its load call (none are needed).
-
-        Raises:
-            GatewayError: BACKEND_FAILED with the reason.
-        """
-        await asyncio.to_thread(self.write, version)
-        return {}
-
-    async def discard(self, version: ModelVersion) -> None:
-        """Removes what was rendered for `version`, if anything."""
-        await asyncio.to_thread(self._remove, self.models / triton_name(version))
-
-    def write(self, version: ModelVersion) -> RenderedModel:
-        """Does the work of `prepare` in the calling thread; a folder that is there already is replaced."""
-        rendered = _rendered(version, self._lookup, self._options_for)
-        fresh = self._staging / f"{rendered.name}.{os.getpid()}.{next(self._serial)}"
-        try:
-            (fresh / "1").mkdir(parents=True)
-            (fresh / "config.pbtxt").write_text(to_text(rendered.config), encoding="ascii")
-            for path, content in rendered.files.items():
-                _place(content, fresh / path)
-            self.models.mkdir(parents=True, exist_ok=True)
-            self._remove(self.models / rendered.name)
-            fresh.rename(self.models / rendered.name)
-        except OSError as error:
-            shutil.rmtree(fresh, ignore_errors=True)
-            raise GatewayError(
-                ErrorCode.BACKEND_FAILED, f"{version} could not be placed for Triton: {error.strerror}"
-            ) from error
-        return rendered
-
-    def prune(self, keep: Collection[ModelVersion]) -> list[str]:
-        """Removes every rendered folder but those of `keep`, and unfinished ones; returns the names removed."""
-        shutil.rmtree(self._staging, ignore_errors=True)
-        names = {triton_name(version) for version in keep}
-        stale = [path for path in self.models.glob("*") if path.name not in names]
-        for path in stale:
-            self._remove(path)
-        return sorted(path.name for path in stale)
-
-    def _remove(self, folder: Path) -> None:
-        """Takes `folder` away in one step, then deletes it."""
-        gone = self._staging / f"{folder.name}.{os.getpid()}.{next(self._serial)}.gone"
-        self._staging.mkdir(parents=True, exist_ok=True)
-        try:
-            folder.rename(gone)
-        except FileNotFoundError:
-            return
-        shutil.rmtree(gone, ignore_errors=True)
-
-
-class PushPlacement:
-    """Carries versions to a Triton over its API; nothing lies on a disk of ours."""
-
-    def __init__(self, lookup: Lookup, options_for: Callable[[str], RenderOptions]) -> None:
-        self._lookup = lookup
-        self._options_for = options_for
-
-    async def fingerprint(self, version: ModelVersion) -> str:
-        """Returns what `prepare` would push, in short. Raises GatewayError as it does."""
-        return await asyncio.to_thread(_fingerprint, version, self._lookup, self._options_for)
-
-    async def prepare(self, version: ModelVersion) -> dict[str, str | bytes]:
-        """Returns the parameters for the load call: `config` (text) and `file:<path>` (bytes).
-
-        Raises:
-            GatewayError: BACKEND_FAILED with the reason.
-        """
-        return await asyncio.to_thread(self._load_parameters, version)
-
-    async def discard(self, version: ModelVersion) -> None:
-        """Triton keeps nothing of a pushed model after its unload."""
-
-    def _load_parameters(self, version: ModelVersion) -> dict[str, str | bytes]:
-        return _rendered(version, self._lookup, self._options_for).load_parameters()
-
-
-def _rendered(version: ModelVersion, lookup: Lookup, options_for: Callable[[str], RenderOptions]) -> RenderedModel:
-    try:
-        description, folder = lookup(version)
-    except ValueError as error:
-        raise GatewayError(ErrorCode.BACKEND_FAILED, str(error)) from error
-    return render(description, folder, options_for(version.model_name))
-
-
-def _fingerprint(version: ModelVersion, lookup: Lookup, options_for: Callable[[str], RenderOptions]) -> str:
-    return _rendered(version, lookup, options_for).fingerprint
-
-
-def _place(content: Path | bytes, target: Path) -> None:
-    """Writes or links one file. A hard link costs nothing and survives if the registry's folder vanishes."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if isinstance(content, bytes):
-        target.write_bytes(content)
-        return
-    real = content.resolve()
-    try:
-        os.link(real, target)
-    except OSError:
-        shutil.copyfile(real, target)

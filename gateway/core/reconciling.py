@@ -54,7 +54,8 @@ class VersionStatus:
     """A version as it is.
 
     `ready_on` are the replicas that have it loaded and proved; `leases` the requests that hold it; `retry_at` says for
-    each replica on which loading failed when it may be tried again; `overdue` that its time to drain is over.
+    each replica on which loading failed when it may be tried again (for failures that were not the version's fault only
+    until then); `overdue` that its time to drain is over.
     """
 
     state: VersionState
@@ -116,9 +117,10 @@ def next_action(picture: ModelPicture) -> Action | None:
             in_the_way = _in_the_way(picture, replica)
             if in_the_way is None:
                 return Action(ActionKind.LOAD, ModelVersion(picture.name, number), replica)
-            if status is None or not status.retry_at:
+            if in_the_way not in wanted and (status is None or not status.retry_at):
                 return _make_room(picture, in_the_way, replica, number)
-            # What failed once must not cost the version that serves its place a second time.
+            # What failed once must not cost the version that serves its place a second time, and what serves in the
+            # meantime keeps its place.
     return _let_go(picture, {*wanted, target(picture)})
 
 

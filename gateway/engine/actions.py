@@ -89,9 +89,11 @@ class Actions:
                 raise GatewayError(ErrorCode.BACKEND_UNREACHABLE, f"{replica.name} went away while it was being loaded")
         except GatewayError as error:
             everywhere = range(len(self._replicas))
-            self._quarantine.put(version, error.message, everywhere if isinstance(error, Unfit) else (index,))
+            where = everywhere if isinstance(error, Unfit) else (index,)
+            guilty = error.code is not ErrorCode.BACKEND_UNREACHABLE
+            self._quarantine.put(version, error.message, where, guilty=guilty)
             self._versions.failed(version, error.message)
-            if replica.losses == losses and error.code is not ErrorCode.BACKEND_UNREACHABLE:
+            if replica.losses == losses and guilty:
                 async with replica.single_file:
                     await self._take_off(version, replica)
             return

@@ -16,10 +16,11 @@ _LONGEST: Nanos = 60_000_000_000
 
 
 class _Failure:
-    __slots__ = ("count", "reason", "retry_at")
+    __slots__ = ("count", "guilty", "reason", "retry_at")
 
     def __init__(self) -> None:
         self.count = 0
+        self.guilty = True
         self.reason = ""
         self.retry_at: dict[int, Instant] = {}
 
@@ -31,10 +32,14 @@ class Quarantine:
         self._clock = clock
         self._failures: dict[ModelVersion, _Failure] = {}
 
-    def put(self, version: ModelVersion, reason: str, replicas: Iterable[int]) -> None:
-        """Notes a failure and bars the version from these replicas for a while."""
+    def put(self, version: ModelVersion, reason: str, replicas: Iterable[int], *, guilty: bool = True) -> None:
+        """Notes a failure and bars the version from these replicas for a while.
+
+        `guilty` says whether it was the version's fault, or only the replica's.
+        """
         failure = self._failures.setdefault(version, _Failure())
         failure.count += 1
+        failure.guilty = guilty
         pause = backoff(failure.count, _FIRST, _LONGEST)
         failure.retry_at |= dict.fromkeys(replicas, self._clock.now() + pause)
         if failure.reason != reason:
@@ -58,9 +63,17 @@ class Quarantine:
             del self._failures[version]
 
     def retry_at(self, version: ModelVersion) -> Mapping[int, Instant]:
-        """Returns when each replica on which it failed may try again; empty if nothing stands against it."""
+        """Returns when each replica on which it failed may try again; empty if nothing stands against it.
+
+        A failure that was not its fault is forgiven when its time is over.
+        """
         failure = self._failures.get(version)
-        return failure.retry_at if failure is not None else {}
+        if failure is None:
+            return {}
+        if failure.guilty:
+            return failure.retry_at
+        now = self._clock.now()
+        return {replica: at for replica, at in failure.retry_at.items() if at > now}
 
     def next_retry(self) -> Instant | None:
         """Returns the next instant at which something that waits may be tried."""

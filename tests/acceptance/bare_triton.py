@@ -20,7 +20,7 @@ class BareTriton:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         ports = [_free_port() for _ in range(3)]
-        self._http, self.grpc = f"127.0.0.1:{ports[0]}", f"127.0.0.1:{ports[1]}"
+        self.http, self.grpc = f"127.0.0.1:{ports[0]}", f"127.0.0.1:{ports[1]}"
         self._environment = find_environment(str(TRITON_ENVIRONMENT), folder)
         repository = folder / "models"
         repository.mkdir(parents=True, exist_ok=True)
@@ -46,7 +46,7 @@ class BareTriton:
 
     def _ready(self) -> bool:
         try:
-            fetch(f"{self._http}/v2/health/ready")
+            fetch(f"{self.http}/v2/health/ready")
         except (OSError, urllib.error.URLError):
             return False
         return True

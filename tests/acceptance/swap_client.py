@@ -2,7 +2,8 @@
 
 Called with one JSON object: {"rest", "grpc": addresses, "clients", "rate": requests a second of all clients together}.
 Every answer must name one version and be that version's: Y = X + model_version. Prints "under way"; a line on standard
-input begins a new phase; at its end prints {"sent", "right", "refused", "wrong", "lost", "errors", "phases": {name: {"requests", "p50_ms", "p99_ms"}},
+input begins a new phase; at its end prints {"sent", "right", "refused", "wrong", "lost", "errors",
+"phases": {name: {"requests", "p50_ms", "p99_ms"}},
 "first": {version: when its first answer came, CLOCK_MONOTONIC}, "back": times a client went back to an older version}.
 """
 

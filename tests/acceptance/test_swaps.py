@@ -112,7 +112,10 @@ def test_swaps_under_load_lose_nothing(gateway: Gateway, registry: Path, tmp_pat
     tally = clients.finish()
     delays = sorted(tally["first"][str(number)] - at for number, at in changed.items())
     if REPORT:
-        facts = {"memory_kib": memories[:: max(1, SWAPS // 10)], "delay_s": [delays[0], delays[len(delays) // 2], delays[-1]]}
+        facts = {
+            "memory_kib": memories[:: max(1, SWAPS // 10)],
+            "delay_s": [delays[0], delays[len(delays) // 2], delays[-1]],
+        }
         Path(REPORT).write_text(json.dumps({**tally, "first": None, **facts}, indent=1))
     assert (tally["errors"], tally["lost"], tally["wrong"], tally["refused"]) == ({}, [], [], 0)
     assert tally["right"] == tally["sent"] > 100 * SWAPS

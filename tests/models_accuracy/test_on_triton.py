@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from gateway.backends.triton_environment import TritonSetupError, find_environment
-from gateway.backends.triton_repository import DiskPlacement, RenderOptions, triton_name
+from gateway.backends.triton_placement import DiskPlacement
+from gateway.backends.triton_repository import RenderOptions, triton_name
 from gateway.demo.client import Answer, DemoError, InferClient
 from gateway.demo.grpc_client import GrpcClient
 from gateway.demo.rest_client import RestClient

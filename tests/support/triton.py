@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from gateway.backends.triton_environment import TritonEnvironment
+from gateway.backends.triton_placement import DiskPlacement
 from gateway.backends.triton_process import TritonProcess, TritonProcessConfig
-from gateway.backends.triton_repository import DiskPlacement, RenderOptions, triton_name
+from gateway.backends.triton_repository import RenderOptions, triton_name
 from gateway.engine.clock import LoopClock, pause
 from gateway.engine.tasks import TaskGroup
 from gateway.registry.directory import DirectorySource

@@ -17,7 +17,8 @@ import pytest
 
 from benchmarks.models import make_small_net
 from gateway.backends.triton_environment import TritonEnvironment
-from gateway.backends.triton_repository import DiskPlacement, PushPlacement, RenderOptions, triton_name
+from gateway.backends.triton_placement import DiskPlacement, PushPlacement
+from gateway.backends.triton_repository import RenderOptions, triton_name
 from gateway.registry.directory import DirectorySource
 from gateway.versions import ModelVersion
 from tests.support.processes import ROOT

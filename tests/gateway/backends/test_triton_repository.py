@@ -7,15 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.backends.triton_repository import (
-    FINGERPRINT,
-    DiskPlacement,
-    PushPlacement,
-    RenderOptions,
-    choose_target,
-    render,
-    triton_name,
-)
+from gateway.backends.triton_placement import DiskPlacement, PushPlacement
+from gateway.backends.triton_repository import FINGERPRINT, RenderOptions, choose_target, render, triton_name
 from gateway.errors import ErrorCode, GatewayError
 from gateway.registry.manifest import Manifest, TargetEntry, TensorEntry
 from gateway.tensors import DataType

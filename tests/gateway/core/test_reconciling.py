@@ -96,6 +96,8 @@ ROWS = [
     ("resource: then goes", (2,), {1: draining()}, RESOURCE, 2, Action(UNLOAD, V1)),
     ("resource: then the new one comes", (2,), {}, RESOURCE, 2, Action(LOAD, V2, 0)),
     ("resource: a new one that fails gives the place back", (2,), {2: failed()}, RESOURCE, 2, Action(LOAD, V1, 0)),
+    ("resource: what serves in the meantime is not moved for a third one", (2, 3), {1: ready(), 2: failed()},
+     RESOURCE, 1, None),
     ("resource: and never gets it a second time", (2,), {1: ready(), 2: failed(until=NOW)}, RESOURCE, 1, None),
 ]  # fmt: skip
 
