@@ -29,6 +29,7 @@ def add_model_parsers(actions: Subparsers, add_config: AddConfig) -> None:
     _add_publish(actions, add_config)
     _add_changing(actions, add_config)
     _add_gc(actions, add_config)
+    _add_follow_mlflow(actions, add_config)
 
 
 def _add_looking(actions: Subparsers, add_config: AddConfig) -> None:
@@ -88,6 +89,34 @@ def _add_gc(actions: Subparsers, add_config: AddConfig) -> None:
     )  # fmt: skip
     gc.add_argument("--dry-run", action="store_true", help="only say what would be removed")
     _add_who(gc)
+
+
+def _add_follow_mlflow(actions: Subparsers, add_config: AddConfig) -> None:
+    follow = _action(
+        actions, add_config, "follow-mlflow", "publish what an alias of a registered MLflow model points to",
+        "models_follow_mlflow",
+    )  # fmt: skip
+    follow.add_argument("--tracking", metavar="URL", required=True, help="the MLflow server")
+    follow.add_argument("--model", required=True, help="the registered model in MLflow")
+    follow.add_argument("--alias", required=True, help="the alias to follow, such as champion")
+    follow.add_argument("--name", help="the model's name here, if another")
+    follow.add_argument("--serve", action="store_true", help="make what the alias points to the version that is served")
+    follow.add_argument("--interval", type=_seconds, default=30.0, metavar="SECONDS", help="between looks (default 30)")
+    follow.add_argument("--once", action="store_true", help="look once and stop")
+    follow.add_argument(
+        "--allow-root", action="append", metavar="DIR", help="a local folder that artifacts may lie in; may be repeated"
+    )
+    _add_who(follow)
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.1 <= value <= 86_400:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds (0.1 to 86400)")
+    return value
 
 
 def _action(actions: Subparsers, add_config: AddConfig, name: str, text: str, module: str) -> argparse.ArgumentParser:

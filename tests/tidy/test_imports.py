@@ -27,7 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "gateway.telemetry": NOUNS | {"gateway.telemetry", "gateway.ports"},
     "gateway.admin": NOUNS
     | {"gateway.admin", "gateway.engine", "gateway.core", "gateway.telemetry", "gateway.config"}
-    | {"gateway.config_printing"},
+    | {"gateway.config_printing", "gateway.registry"},
     "gateway.frontends": NOUNS
     | {"gateway.frontends", "gateway.engine.service", "gateway.wire", "gateway.transport", "gateway._generated"},
 }
