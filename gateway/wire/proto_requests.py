@@ -30,6 +30,9 @@ from gateway.wire.typed_contents import raw_contents
 from gateway.wire.wire_format import Slices, TooManyFields, Unusual, scan
 
 _ID_TAG = 0x1A
+_INPUT_TAG = 0x2A
+_OUTPUT_TAG = 0x32
+_NO_TAG = -1
 _RAW_TAG = 0x3A
 _SHORT = 1024
 """Up to so many bytes copying costs less than a view and does not keep the rest of the message alive."""
@@ -119,6 +122,7 @@ class RequestDecoder:
         None when it carries typed contents, or as much as only those need, and so must not be a key.
         """
         if len(key) > _LARGEST_KEY:
+            _check_parts(memoryview(key))
             return None
         message = _parsed(key)
         if any(tensor.HasField("contents") for tensor in message.inputs):
@@ -183,6 +187,18 @@ def _request(
         name,
         [data[start:stop] if stop - start <= _SHORT else view[start:stop] for start, stop in raws],
     )
+
+
+def _check_parts(message: memoryview) -> None:
+    """Raises INVALID_REQUEST where an input or output has more fields than any needs: parsing them costs too much."""
+    try:
+        for tag in (_INPUT_TAG, _OUTPUT_TAG):
+            for start, stop in scan(message, 0, _NO_TAG, tag)[2]:
+                scan(message[start:stop], 0, _NO_TAG, _NO_TAG)
+    except TooManyFields:
+        raise too_many("parameters") from None
+    except Unusual:
+        raise invalid("the request is malformed, or too large for the unusual way it is encoded in") from None
 
 
 def _parsed(data: bytes) -> ModelInferRequest:

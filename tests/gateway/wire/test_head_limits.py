@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
 import struct
 import tracemalloc
@@ -14,6 +16,7 @@ from gateway.messages import RequestedOutput
 from gateway.tensors import DataType, TensorSpec
 from gateway.wire.head_limits import MOST_DIMENSIONS, MOST_ENTRIES, MOST_TEXT
 from gateway.wire.interning import BYTES, HeadInterner
+from gateway.wire.json_document import parse_json
 from gateway.wire.json_requests import RestDecoder
 from gateway.wire.proto_requests import RequestDecoder
 
@@ -88,6 +91,43 @@ def test_a_flood_of_fields_is_refused_before_it_is_parsed(monkeypatch: pytest.Mo
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 2 * len(message)
+
+
+@pytest.mark.parametrize("part", ["inputs", "outputs"])
+def test_a_flood_of_parameters_is_refused_before_it_is_parsed(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = proto()
+    if part == "outputs":
+        request.outputs.add(name="y")
+    found = getattr(request, part)[0].parameters
+    for number in range(30_000):
+        found[str(number)].bool_param = True
+    monkeypatch.setattr("gateway.wire.proto_requests._parsed", lambda data: pytest.fail("parsed"))
+    refused_proto(request.SerializeToString(), "too many parameters")
+
+
+def test_large_typed_contents_are_still_taken() -> None:
+    request = proto()
+    del request.raw_input_contents[:]
+    request.inputs[0].shape[1] = 200_000
+    request.inputs[0].contents.fp32_contents.extend([0.5] * 200_000)
+    (data,) = RequestDecoder().decode(request.SerializeToString()).data
+    assert bytes(data) == struct.pack("<f", 0.5) * 200_000
+
+
+@pytest.mark.parametrize("text", [b"[" + b"[]," * 100_000 + b"1]", b"[" + b"[]," * 100_000])
+def test_no_garbage_is_looked_for_while_json_is_read(text: bytes) -> None:
+    collections: list[str] = []
+    hear = lambda phase, info: collections.append(phase)  # noqa: E731
+    gc.collect()
+    gc.callbacks.append(hear)
+    try:
+        with contextlib.suppress(GatewayError):
+            parse_json(text)
+        counted = len(collections)
+        assert gc.isenabled()
+    finally:
+        gc.callbacks.remove(hear)
+    assert counted <= 2
 
 
 def test_json_entries() -> None:
