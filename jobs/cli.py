@@ -43,7 +43,7 @@ def add_job_parsers(actions: argparse._SubParsersAction[argparse.ArgumentParser]
     _action(actions, "show", "everything about one job").add_argument("id", **_ID)  # type: ignore[arg-type]
     logs = _action(actions, "logs", "print a job's output")
     logs.add_argument("id", **_ID)  # type: ignore[arg-type]
-    logs.add_argument("-f", "--follow", action="store_true", help="until the attempt has ended")
+    logs.add_argument("-f", "--follow", action="store_true", help="until the job (or the named attempt) has ended")
     logs.add_argument("--attempt", type=int, metavar="N", help="of this attempt; default: the last")
     _action(actions, "metrics", "print what a job has reported").add_argument("id", **_ID)  # type: ignore[arg-type]
     cancel = _action(actions, "cancel", "cancel a job; its processes get their grace")

@@ -10,16 +10,17 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from jobs import logs, reading
 from jobs.client import Client, NoRunner, RunnerRefused
 from jobs.errors import UnknownJob
+from jobs.job import Job
 from jobs.job_loading import JobError, load, to_document
 from jobs.job_schema import text as schema_text
 from jobs.state_folder import StateBusy, StateFolder, default_root
 from jobs.states import JobState
-from jobs.store import DATABASE, Store
+from jobs.store import DATABASE, JobRecord, Store
 
 OK, NO, BAD_USAGE, CANNOT_START = 0, 1, 2, 3
 _CHUNK = 1 << 16
@@ -66,7 +67,10 @@ def _run(parsed: argparse.Namespace, state: StateFolder) -> int:
     job = load(parsed.file)
     settings = serving.this_machine(parsed.cpus, parsed.memory_mib, parsed.gpus)
     output = None if parsed.quiet else (sys.stderr if parsed.json else sys.stdout).buffer
-    found = asyncio.run(foreground.run(state.root, settings, job, output))
+    try:
+        found = asyncio.run(foreground.run(state.root, settings, job, output))
+    except StateBusy:
+        found = _run_at_runner(job, state, output)
     if isinstance(found, JobError):
         raise found
     if parsed.json:
@@ -78,6 +82,27 @@ def _run(parsed: argparse.Namespace, state: StateFolder) -> int:
         if found.job.outputs and found.state is JobState.SUCCEEDED:
             print(f"sluice: outputs in {state.outputs(found.id)}", file=sys.stderr)
     return foreground.exit_code(found)
+
+
+def _run_at_runner(job: Job, state: StateFolder, output: BinaryIO | None) -> JobRecord:
+    """A runner serves the state folder already: hands it the job and follows; Ctrl-C cancels it there."""
+    client = Client(state)
+    number = client.call("POST", "/v1/jobs", {"job": to_document(job)})["id"]
+    for _ in range(2):
+        try:
+            for chunk in client.stream(f"/v1/jobs/{number}/logs?follow=1"):
+                if output is not None:
+                    output.write(chunk)
+                    output.flush()
+            break
+        except KeyboardInterrupt:
+            client.call("POST", f"/v1/jobs/{number}/cancel", {})
+            output = None
+    with Store(state.root, read_only=True) as store:
+        record = store.job(number)
+    if record is None or not record.state.final:
+        raise NoRunner(f"the runner stopped; job {number} goes on: see `sluice jobs show {number}`")
+    return record
 
 
 def _serve(parsed: argparse.Namespace, state: StateFolder) -> int:

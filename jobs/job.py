@@ -139,7 +139,8 @@ class Job:
     retries: int = _setting(0, "How often it is started again after a failure named in retry_on.",
                             minimum=0, maximum=1000)
     retry_on: tuple[str, ...] = _setting(("error",), "Which failures are retried.", choices=RETRYABLE)
-    retry_delay_s: int = _setting(1, "Pause before the first retry; doubles with each, up to 5 minutes.",
+    retry_delay_s: int = _setting(1, "Pause before the first retry (doubles with each, up to 5 minutes), and before "
+                                "going on after an interruption.",
                                   minimum=0, maximum=300)
     interruptions: int = _setting(100, "How often it is started again after being preempted or lost.",
                                   minimum=0, maximum=1_000_000)

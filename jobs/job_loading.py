@@ -27,6 +27,7 @@ MAX_FILE_BYTES = 1 << 20
 _PLACEHOLDER = re.compile(r"\{(inputs\.[^{}]*)\}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RESERVED = "SLUICE_"
+_HINTS: dict[type[Any], dict[str, Any]] = {}
 
 
 class JobError(ValueError):
@@ -110,7 +111,7 @@ def _table(cls: type[Any], document: object, where: str, problems: list[str]) ->
         problems.append(f"{where or 'the job'}: must be a table, not {_shown(document)}")
         return None
     before = len(problems)
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     settings = {setting.name: setting for setting in dataclasses.fields(cls)}
     values = {}
     for key, value in document.items():
@@ -123,6 +124,13 @@ def _table(cls: type[Any], document: object, where: str, problems: list[str]) ->
         if default_of(setting) is dataclasses.MISSING and name not in document:
             problems.append(f"{where + '.' if where else ''}{name}: is required")
     return cls(**values) if len(problems) == before else None
+
+
+def _hints(cls: type[Any]) -> dict[str, Any]:
+    # Reading the state makes a job of every row: working the types out each time would be most of the cost.
+    if cls not in _HINTS:
+        _HINTS[cls] = typing.get_type_hints(cls)
+    return _HINTS[cls]
 
 
 def _value(hint: Any, rule: Rule, value: object, where: str, problems: list[str]) -> Any:

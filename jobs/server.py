@@ -17,8 +17,10 @@ import asyncio
 import contextlib
 import hmac
 import ipaddress
+import re
 import sqlite3
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -31,11 +33,12 @@ from jobs.job_schema import schema
 from jobs.runner import Runner
 from jobs.state_folder import StateFolder
 from jobs.states import JobState
-from jobs.store import Store
+from jobs.store import JobRecord, Store
 
 _CHUNK = 1 << 16
 _LOOK_AGAIN_S = 0.2
 _MAX_BODY = 1 << 20
+_OWNER = re.compile(r"[A-Za-z0-9._@-]{0,64}")
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -92,8 +95,10 @@ class Api:
     async def _submit(self, request: web.Request) -> web.Response:
         body = await _document(request)
         key, owner = body.get("key"), body.get("owner", "")
-        if not isinstance(owner, str) or not (key is None or (isinstance(key, str) and 0 < len(key) <= 200)):
-            return _error(400, "key must be a string of up to 200 characters, owner a string")
+        if not isinstance(owner, str) or not _OWNER.fullmatch(owner):
+            return _error(400, f"owner must be a string that matches {_OWNER.pattern}")
+        if key is not None and not (isinstance(key, str) and 0 < len(key) <= 200):
+            return _error(400, "key must be a string of 1 to 200 characters")
         record, new = await self._runner.submit(from_document(body.get("job")), key=key, owner=owner)
         return web.json_response({**reading.brief(record), "new": new}, status=201 if new else 200)
 
@@ -135,34 +140,46 @@ class Api:
         return web.json_response({"removed": count, "freed_bytes": freed})
 
     async def _logs(self, request: web.Request) -> web.StreamResponse:
+        """With `follow`: until the attempt that was asked for has ended; none asked for: until the job has."""
         number = _id(request)
-        record = self._store.job(number)
-        if record is None:
-            raise UnknownJob(f"there is no job {number}")
-        attempt = _number(request, "attempt", record.attempts)
+        record = self._job(number)
+        attempt = wanted = _number(request, "attempt", 0)
+        if not wanted:
+            attempt = max(record.attempts, 1)
         offset, follow = _number(request, "offset", 0), request.query.get("follow", "0") == "1"
         response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
         await response.prepare(request)
         while True:
-            # Asked before reading: what was written until the end is then read in this round or the next.
-            ended = self._ended(number, attempt)
-            folder = self._state.attempt(number, attempt)
-            while (piece := await asyncio.to_thread(logs.read, folder, offset, _CHUNK)).data:
-                if piece.start > offset:
-                    await response.write(f"\n[sluice: {piece.start - offset} bytes were dropped]\n".encode())
-                await response.write(piece.data)
-                offset = piece.start + len(piece.data)
-            if ended or not follow:
+            # Asked before reading: what was written until the end is then read in this round.
+            record = self._job(number)
+            runs = self._store.attempts(number)
+            over = attempt <= len(runs) and runs[attempt - 1].ended_at is not None
+            offset = await self._copy(self._state.attempt(number, attempt), offset, response)
+            if not follow or record.state.final or (over and wanted) or wanted > len(runs):
                 break
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_AGAIN_S):
-                    await self._runner.change()
+            if over:
+                attempt, offset = attempt + 1, 0
+            if len(runs) < attempt or not over:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_LOOK_AGAIN_S):
+                        await self._runner.change()
         await response.write_eof()
         return response
 
-    def _ended(self, number: int, attempt: int) -> bool:
-        runs = self._store.attempts(number)
-        return not 0 < attempt <= len(runs) or runs[attempt - 1].ended_at is not None
+    async def _copy(self, folder: Path, offset: int, response: web.StreamResponse) -> int:
+        """Sends what the log has from `offset` on; returns where it ends now."""
+        while (piece := await asyncio.to_thread(logs.read, folder, offset, _CHUNK)).data:
+            if piece.start > offset:
+                await response.write(f"\n[sluice: {piece.start - offset} bytes were dropped]\n".encode())
+            await response.write(piece.data)
+            offset = piece.start + len(piece.data)
+        return offset
+
+    def _job(self, number: int) -> JobRecord:
+        record = self._store.job(number)
+        if record is None:
+            raise UnknownJob(f"there is no job {number}")
+        return record
 
 
 async def _document(request: web.Request) -> dict[str, Any]:

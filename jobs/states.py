@@ -103,7 +103,9 @@ def next_of(job: Job, reason: Reason, failures: int, interruptions: int, *, canc
     if reason is Reason.CANCELLED or cancel_asked:
         return Next(JobState.CANCELLED)
     if reason in (Reason.PREEMPTED, Reason.LOST):
-        return Next(JobState.QUEUED) if interruptions <= job.interruptions else Next(JobState.FAILED)
+        # The pause keeps a program that is lost at once, or always asks for another start, from spinning.
+        again = interruptions <= job.interruptions
+        return Next(JobState.QUEUED, job.retry_delay_s) if again else Next(JobState.FAILED)
     if reason in job.retry_on and failures <= job.retries:
         return Next(JobState.QUEUED, min(job.retry_delay_s * 2.0 ** (failures - 1), _LONGEST_DELAY_S))
     return Next(JobState.FAILED)

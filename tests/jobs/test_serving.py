@@ -200,6 +200,7 @@ def test_rest_wants_the_token_and_a_loopback_name(tmp_path: Path, state: Path, s
     assert ask("/v1/jobs?limit=x", **good)[0] == 400
     assert ask("/v1/nothing", **good)[0] == 404
     assert ask("/v1/jobs", [1], **good)[0] == 400
+    assert ask("/v1/jobs", {"job": job, "owner": "a b"}, **good)[0] == 400
     assert ask("/v1/schema", **good)[1]["title"] == "Sluice job"
     ended(state, 1)
     assert ask("/v1/jobs/1/resume", {}, **good)[0] == 409
@@ -224,9 +225,10 @@ def test_the_command_line(tmp_path: Path, state: Path, servers: list[Server]) ->
     assert json.loads(sluice(state, "show", "3", "--json"))["events"][0]["what"] == "submitted"
     assert sluice(state, "metrics", "3") == "step=1  total=2\n"
     assert json.loads(sluice(state, "list", "--json", "--state", "failed"))["jobs"][0]["id"] == 2
+    assert sluice(state, "run", good, text="job 4 succeeded") == "hi\n", "by the runner that serves already"
     sluice(state, "serve", "--port", "0", code=3, text="another runner uses")
     sluice(state, "cancel", "77", code=1, text="there is no job 77")
-    assert sluice(state, "gc", "--older-than-days", "0").startswith("3 jobs removed")
+    assert sluice(state, "gc", "--older-than-days", "0").startswith("4 jobs removed")
     assert list((state / "jobs").iterdir()) == []
     assert servers[0].stop() == 0
 
