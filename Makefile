@@ -9,10 +9,10 @@ TRITON_PYTHON ?=
 export TRITON_PYTHON
 
 VENV := .venv/bin
-CODE := gateway tests tools benchmarks loadtests
+CODE := gateway quantize tests tools benchmarks loadtests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models demo test check lint types format bench loadtest loadtest-ui clean distclean
+.PHONY: help setup servers models demo test check lint types format bench loadtest loadtest-ui clean distclean
 .SILENT:
 
 help: ## show this list
@@ -29,7 +29,10 @@ models: setup ## fetch the artifacts that are too large to commit (checked by sh
 demo: setup models ## run the gateway with a real Triton and the demo models, until Ctrl-C
 	exec $(VENV)/sluice serve --demo
 
-test: setup models ## run every test (real gateway, real Triton)
+servers: ## create or update .venv-servers: the S3 and MLflow servers that tests start
+	$(PYTHON) tools/setup_environment.py servers
+
+test: setup servers models ## run every test (real gateway, real Triton, real S3 and MLflow servers)
 	$(VENV)/python -m pytest
 
 lint: setup
@@ -57,9 +60,12 @@ loadtest-ui: setup models ## the same users on locust's own page, http://127.0.0
 	$(PYTHON) tools/setup_environment.py load
 	$(VENV)/python -m loadtests.run --ui
 
+quantize-demo: setup models ## INT8: publish three real models, refuse two (reports in .cache/quantize)
+	$(VENV)/python -m tools.quantize_demo
+
 clean: ## remove caches and run-time files
 	rm -rf .cache .sluice .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 	find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +
 
 distclean: clean ## remove the environments too
-	rm -rf .venv .venv-triton .venv-load
+	rm -rf .venv .venv-triton .venv-servers .venv-load

