@@ -57,6 +57,8 @@ class Arms:
         if not line:
             raise RuntimeError(f"the gateway did not start (status {self.process.wait()})")
         self.ready: dict[str, Any] = json.loads(line)
+        if "grpc" not in self.ready:
+            raise RuntimeError(f"the gateway did not start: {line.decode()}")
         if self.ready.get("failed"):
             self.stop()
             raise RuntimeError(f"models did not load: {self.ready['failed']}")
