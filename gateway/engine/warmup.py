@@ -9,7 +9,7 @@ number), and a version that cannot answer zeros is reported and served all the s
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from gateway.core.golden import cut, rows_of
 from gateway.engine.replicas import Replica
@@ -22,24 +22,28 @@ from gateway.tensors import DataType, TensorSpec, byte_size, element_count
 from gateway.versions import TensorData
 
 _log = logging.getLogger("sluice.warmup")
-_BUDGET: Nanos = 5_000_000_000
+_BUDGET: Nanos = 3_000_000_000
 _FREE_DIMENSION = 8
 
 
 async def warm(
     served: ServedVersion, replica: Replica, clock: Clock, recorded: Sequence[TensorData], in_use: Iterable[int] = ()
 ) -> None:
-    """Runs each size twice: 1, 2, 4 … up to the largest batch, then the others `in_use`, smallest first.
+    """Runs 1, 2, 4 … up to the largest batch, and the sizes `in_use`, smallest first, each twice.
 
-    Sizes that were not reached when the time budget is spent are left out, and that is logged.
+    When the time budget is spent, sizes in use are run once and the others are left out.
 
     Raises:
         GatewayError: the replica went away, or the version cannot answer its recorded inputs.
     """
-    started, sizes = clock.now(), _sizes(served, in_use)
-    for rows in sizes:
+    started, used, skipped = clock.now(), frozenset(in_use), []
+    for rows in _sizes(served, used):
+        late = clock.now() - started > _BUDGET
+        if late and rows not in used:
+            skipped.append(rows)
+            continue
         tensors = _repeated(recorded, rows, served.metadata) if recorded else _zeros(served.metadata, rows)
-        for again in (False, True):
+        for again in (False,) if late else (False, True):
             before = clock.now()
             outcome = await execute(replica, served.version, tensors, rows)
             if isinstance(outcome, GatewayError):
@@ -47,9 +51,8 @@ async def warm(
                 return
             if again:
                 served.scheduler.profile.observe(rows, clock.now() - before)
-        if clock.now() - started > _BUDGET:
-            _log.warning("%s: batches of more than %d rows were not warmed, there was no time", served.version, rows)
-            return
+    if skipped:
+        _log.info("%s: there was no time to warm batches of %s rows", served.version, ", ".join(map(str, skipped)))
 
 
 def _failed(error: GatewayError, served: ServedVersion, rows: int, recorded: bool) -> None:
@@ -64,7 +67,7 @@ def _failed(error: GatewayError, served: ServedVersion, rows: int, recorded: boo
     _log.warning("warm-up of %s with %d rows of zeros failed: %s", served.version, rows, error.message)
 
 
-def _sizes(served: ServedVersion, in_use: Iterable[int]) -> list[int]:
+def _sizes(served: ServedVersion, in_use: Collection[int]) -> list[int]:
     metadata = served.metadata
     if metadata.max_batch_size < 1 or not metadata.batchable:
         return [1]
