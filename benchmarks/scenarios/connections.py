@@ -19,7 +19,7 @@ def run(session: Session) -> None:
         done = session.alternate(
             f"{connections} connections",
             lambda arm, c=connections: session.closed(arm, "small_net", "grpc", tensors, c, 1, 1),
-            session.scale.few() // 2,
+            max(2, session.scale.few() // 2),
             _ARMS,
         )
         points.append(

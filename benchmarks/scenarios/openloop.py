@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.scenarios.session import Session
 
-SHARES = (0.2, 0.5, 0.8, 1.0, 1.3, 2.0)
+SHARES = (0.2, 0.6, 1.0, 1.4, 2.0)
 """Offered load of the goodput curve, as shares of the capacity."""
 SLO_MS = 100
 HEAVY_SLO_MS = 200
@@ -43,7 +43,9 @@ def added_latency(session: Session) -> None:
     runs: dict[str, list[dict[str, Any]]] = {_DIRECT: [], "sluice": []}
     for pair in range(session.scale.few()):
         for arm in (_DIRECT, "sluice") if pair % 2 == 0 else ("sluice", _DIRECT):
-            runs[arm].append(session.open_loop(arm, "small_net", "grpc", rate, seconds=3, slo_ms=SLO_MS))
+            runs[arm].append(
+                session.open_loop(arm, "small_net", "grpc", rate, seconds=session.scale.open_seconds / 2, slo_ms=SLO_MS)
+            )
         session.say(
             "  added latency: "
             + ", ".join(f"{arm} p50 {runs[arm][-1]['latency_us']['p50']:.0f} us {_mark(runs[arm][-1])}" for arm in runs)
@@ -101,7 +103,7 @@ def _curve(session: Session, key: str, model: str, capacity: float, slo_ms: int,
     for share in SHARES:
         result = session.open_loop(
             "sluice", model, "grpc", share * capacity, slo_ms=slo_ms, deadline_ms=slo_ms, connections=connections,
-            seconds=max(2.0, session.scale.open_seconds - 2), patience=2,
+            seconds=session.scale.open_seconds / 2, patience=1.5,
         )  # fmt: skip
         points.append({"share": share} | _kept(result))
         offered, good = result["offered_per_second"], result["goodput_per_second"]

@@ -21,7 +21,7 @@ def run(session: Session) -> None:
         done = session.alternate(
             f"wide_deep x {rows}",
             lambda arm, t=tensors, c=connections, s=streams: session.closed(arm, "wide_deep", "grpc", t, c, s, 1),
-            session.scale.few() // 2 + 1,
+            max(2, session.scale.few() // 2),
             _ARMS,
         )
         rates = {arm: [round(rate * rows) for rate in values] for arm, values in done.rates.items()}

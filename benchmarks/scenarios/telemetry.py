@@ -37,7 +37,7 @@ def _compare(session: Session, silent: Arms, folder: Path) -> None:
         h2load(address, payload, 1, 4, 16, size)
     for pair in range(session.scale.pairs):
         for name in ("on", "off") if pair % 2 == 0 else ("off", "on"):
-            measured = h2load(addresses[name], payload, session.scale.seconds, 4, 16, size)
+            measured = h2load(addresses[name], payload, 1, 4, 16, size)
             rates[name].append(measured.rate)
             command = measured.command if name == "on" else command
         session.say(

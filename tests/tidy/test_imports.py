@@ -24,6 +24,8 @@ ALLOWED: dict[str, set[str]] = {
     "gateway.backends": NOUNS
     | {"gateway.backends", "gateway.ports", "gateway.wire", "gateway.transport", "gateway._generated"},
     "gateway.registry": NOUNS | {"gateway.registry", "gateway.ports"},
+    "gateway.bench": NOUNS
+    | {"gateway.bench", "gateway.engine.clock", "gateway.engine.tasks", "gateway.transport", "gateway._generated"},
     "gateway.telemetry": NOUNS | {"gateway.telemetry", "gateway.ports"},
     "gateway.admin": NOUNS
     | {"gateway.admin", "gateway.engine", "gateway.core", "gateway.telemetry", "gateway.config"}
