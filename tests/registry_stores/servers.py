@@ -22,7 +22,7 @@ from tests.support.processes import ROOT
 
 SERVERS = Path(os.environ.get("SLUICE_TEST_SERVERS", ROOT / ".venv-servers"))
 KEY, SECRET, BUCKET = "tests", "testing-only", "registry"
-_START_S = 60.0
+_START_S = 240.0
 
 
 @dataclass(frozen=True, slots=True)
