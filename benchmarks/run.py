@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -69,6 +70,7 @@ def main() -> int:
         "--out", type=Path, help=f"default: {RESULTS.relative_to(ROOT)}, not written with --only or --smoke"
     )
     parsed = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the gateway is stopped too
     scale = SMOKE if parsed.smoke else Scale(pairs=parsed.pairs, seconds=parsed.seconds)
     if scale.pairs < 2 or scale.seconds < 1:
         parser.error("at least 2 pairs of at least 1 second")

@@ -133,6 +133,7 @@ def main() -> int:
     parser.add_argument("--ui", action="store_true", help="open locust's own web page on loopback instead")
     parser.add_argument("--out", type=Path, default=REPORT, help="folder of report.html and journal.json")
     parsed = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the gateway is stopped too
     if parsed.seconds < 5 or parsed.users < 3:
         parser.error("at least 5 seconds and 3 users")
     locust = locust_program()
