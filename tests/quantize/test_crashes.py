@@ -78,13 +78,15 @@ def test_stop_leaves_nothing_behind(paths: tuple[str, str, str], tmp_path: Path,
     assert done.returncode == 130, done.stderr
     assert "interrupted" in done.stderr
     assert versions(tmp_path) == []
-    assert not [p for p in tmp_path.rglob("*.onnx")]
+    assert not list(tmp_path.rglob("*.onnx"))
 
 
 def test_without_space(paths: tuple[str, str, str], tmp_path: Path) -> None:
     """A full disk is found before any work: the pre-flight asks for twice the model and some."""
     model, calibration, evaluation = paths
-    code = "import shutil, sys; from gateway import cli; shutil.disk_usage = lambda _: shutil._ntuple_diskusage(9, 9, 9)\n"
+    code = (
+        "import shutil, sys; from gateway import cli; shutil.disk_usage = lambda _: shutil._ntuple_diskusage(9, 9, 9)\n"
+    )
     code += "sys.exit(cli.main(sys.argv[1:]))"
     done = subprocess.run(
         [sys.executable, "-c", code, "quantize", "publish", model, "--name", "tiny", "--calibration", calibration,
