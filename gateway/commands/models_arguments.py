@@ -70,6 +70,9 @@ def _add_changing(actions: Subparsers, add_config: AddConfig) -> None:
         metavar="VERSION",
         help="keep this one loaded beside it; may be repeated",
     )
+    serve.add_argument(
+        "--allow-breaking", action="store_true", help="this version may break callers of the one before it"
+    )
     _add_who(serve)
     retire = _action(
         actions, add_config, "retire", "retire a version that is not served, or take a model out of service",

@@ -20,7 +20,9 @@ def run(parsed: argparse.Namespace) -> int:
 def _serve(store: Store, parsed: argparse.Namespace) -> int:
     version = ModelVersion(parsed.model, parsed.version)
     also = tuple(dict.fromkeys(n for n in parsed.also if n != parsed.version)) if parsed.also is not None else None
-    pointer = serve_version(store, version, actor=actor_of(parsed), reason=parsed.reason, also=also)
+    pointer = serve_version(
+        store, version, actor=actor_of(parsed), reason=parsed.reason, also=also, allow_breaking=parsed.allow_breaking
+    )
     if parsed.json:
         facts = {
             "model": parsed.model,
