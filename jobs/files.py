@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path  # the keeper starts quicker without it
 
 MAX_JSON_BYTES = 4 << 20
 
@@ -19,9 +23,14 @@ def sync_folder(folder: str | Path) -> None:
         os.close(handle)
 
 
-def replace(path: Path, content: bytes, *, mode: int = 0o600) -> None:
+def _part(path: str | Path) -> str:
+    folder, name = os.path.split(path)
+    return os.path.join(folder, f".{name}.{os.getpid()}.part")
+
+
+def replace(path: str | Path, content: bytes, *, mode: int = 0o600) -> None:
     """Writes `content` to `path`; whoever reads it sees the old or the new, never half."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = _part(path)
     try:
         handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
         with open(handle, "wb") as file:
@@ -30,28 +39,30 @@ def replace(path: Path, content: bytes, *, mode: int = 0o600) -> None:
             os.fsync(file.fileno())
         os.replace(part, path)
     except BaseException:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(part)
         raise
-    sync_folder(path.parent)
+    sync_folder(os.path.dirname(path))
 
 
-def claim(path: Path, document: dict[str, Any]) -> bool:
+def claim(path: str | Path, document: Mapping[str, Any]) -> bool:
     """Writes `document` to `path` unless something is there already; returns whether it was us."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(json.dumps(document), encoding="utf-8")
+    part = _part(path)
+    with open(part, "w", encoding="utf-8") as file:
+        json.dump(document, file)
     try:
         os.link(part, path)
     except FileExistsError:
         return False
     finally:
-        part.unlink()
+        os.unlink(part)
     return True
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
+def read_json(path: str | Path) -> dict[str, Any] | None:
     """Returns the document at `path`; None if there is none, or none that can be read."""
     try:
-        with path.open("rb") as file:
+        with open(path, "rb") as file:
             found = json.loads(file.read(MAX_JSON_BYTES))
     except (OSError, ValueError):
         return None

@@ -18,7 +18,6 @@ import resource
 import select
 import signal
 import sys
-from pathlib import Path
 from typing import Any
 
 from jobs import contract, processes
@@ -42,7 +41,7 @@ _MEMORY_WORDS = (b"MemoryError", b"std::bad_alloc", b"Cannot allocate memory", b
 class Keeper:
     """Owns one attempt from its start to its exit record."""
 
-    def __init__(self, folder: Path, launch: dict[str, Any]) -> None:
+    def __init__(self, folder: str, launch: dict[str, Any]) -> None:
         self._folder = folder
         self._launch = launch
         self._log = LogWriter(folder, launch["log_bytes"])
@@ -54,7 +53,7 @@ class Keeper:
         self._peak = 0
         self._survivors: set[int] = set()
         self._kernel_kills = processes.kernel_kills()
-        self._record = os.open(folder / f".{contract.EXIT}", os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        self._record = os.open(os.path.join(folder, f".{contract.EXIT}"), os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         with contextlib.suppress(OSError):
             os.posix_fallocate(self._record, 0, _RECORD_BYTES)
         self._began = now()
@@ -165,7 +164,7 @@ class Keeper:
 
     def _obey(self) -> None:
         """Looks whether the runner has asked for a stop, or for a harder one than before."""
-        stop = read_json(self._folder / contract.STOP)
+        stop = read_json(os.path.join(self._folder, contract.STOP))
         if stop is None or (asked := (_HARDNESS[stop["why"]], -float(stop["grace_s"]))) <= self._obeyed:
             return
         self._obeyed = asked
@@ -186,8 +185,9 @@ class Keeper:
         if grace_s <= 0:
             self._kill()
             return
-        with contextlib.suppress(OSError):
-            (self._folder / contract.NOTICE).write_text(json.dumps({"why": why, "grace_s": grace_s}), encoding="utf-8")
+        notice = os.path.join(self._folder, contract.NOTICE)
+        with contextlib.suppress(OSError), open(notice, "w", encoding="utf-8") as file:
+            json.dump({"why": why, "grace_s": grace_s}, file)
         # A notice goes to the program alone: helpers (data loaders) that died of it would fail the step under way.
         targets = {self._main} if why == contract.PREEMPT else self._members()
         processes.send(targets, signal.SIGTERM)
@@ -266,7 +266,7 @@ class Keeper:
         os.pwrite(self._record, content.ljust(_RECORD_BYTES), 0)
         with contextlib.suppress(OSError):
             os.fsync(self._record)
-        os.replace(self._folder / f".{contract.EXIT}", self._folder / contract.EXIT)
+        os.replace(os.path.join(self._folder, f".{contract.EXIT}"), os.path.join(self._folder, contract.EXIT))
 
 
 def _limit(which: int, value: int) -> None:
@@ -277,14 +277,13 @@ def _limit(which: int, value: int) -> None:
 
 def main(folder: str) -> None:
     """Runs the attempt in `folder`, as its launch file says; the environment is the job's."""
-    place = Path(folder)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    launch = read_json(place / contract.LAUNCH)
-    if launch is None or not claim(place / contract.CLAIM, processes.identity(os.getpid())):
+    launch = read_json(os.path.join(folder, contract.LAUNCH))
+    if launch is None or not claim(os.path.join(folder, contract.CLAIM), processes.identity(os.getpid())):
         sys.exit(1)
     processes.become_subreaper()
-    keeper = Keeper(place, launch)
+    keeper = Keeper(folder, launch)
     if keeper.start():
         keeper.run()
     keeper.record()

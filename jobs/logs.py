@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from pathlib import Path  # the keeper starts quicker without it
 
 SEGMENTS = 8
 _PREFIX = "log."
@@ -27,7 +29,7 @@ class Piece(NamedTuple):
 class LogWriter:
     """Owns the segments of one log while the job writes."""
 
-    def __init__(self, folder: Path, limit_bytes: int) -> None:
+    def __init__(self, folder: str | Path, limit_bytes: int) -> None:
         self._folder = folder
         self._segment_bytes = max(limit_bytes // SEGMENTS, 4096)
         self._handle = -1
@@ -68,7 +70,8 @@ class LogWriter:
         view = memoryview(data)
         try:
             if not self._told_length:
-                (self._folder / _LENGTH_FILE).write_text(str(self._segment_bytes), encoding="ascii")
+                with open(os.path.join(self._folder, _LENGTH_FILE), "w", encoding="ascii") as file:
+                    file.write(str(self._segment_bytes))
                 self._told_length = True
             while view:
                 if self._handle < 0:
@@ -84,15 +87,21 @@ class LogWriter:
 
     def _open(self, number: int) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        self._handle = os.open(self._folder / f"{_PREFIX}{number:09d}", flags, 0o600)
+        self._handle = os.open(_segment(self._folder, number), flags, 0o600)
         if (old := number - SEGMENTS + 1) > 0:
-            (self._folder / f"{_PREFIX}{old:09d}").unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(_segment(self._folder, old))
 
 
-def read(folder: Path, offset: int, most: int) -> Piece:
+def _segment(folder: str | Path, number: int) -> str:
+    return os.path.join(folder, f"{_PREFIX}{number:09d}")
+
+
+def read(folder: str | Path, offset: int, most: int) -> Piece:
     """Returns up to `most` bytes of the log in `folder` from `offset` on; no data if there is nothing yet."""
     try:
-        segment_bytes = int((folder / _LENGTH_FILE).read_text(encoding="ascii"))
+        with open(os.path.join(folder, _LENGTH_FILE), encoding="ascii") as length:
+            segment_bytes = int(length.read())
         numbers = sorted(int(name[len(_PREFIX) :]) for name in os.listdir(folder) if name.startswith(_PREFIX))
     except (OSError, ValueError):
         return Piece(offset, b"")
@@ -102,7 +111,7 @@ def read(folder: Path, offset: int, most: int) -> Piece:
             continue
         start = max(offset, begin)
         try:
-            with (folder / f"{_PREFIX}{number:09d}").open("rb") as file:
+            with open(_segment(folder, number), "rb") as file:
                 file.seek(start - begin)
                 data = file.read(most)
         except FileNotFoundError:
@@ -112,7 +121,7 @@ def read(folder: Path, offset: int, most: int) -> Piece:
     return Piece(offset, b"")
 
 
-def size(folder: Path) -> int:
+def size(folder: str | Path) -> int:
     """Returns the bytes of the log on disk."""
     total = 0
     with contextlib.suppress(OSError), os.scandir(folder) as entries:

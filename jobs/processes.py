@@ -12,7 +12,6 @@ import ctypes
 import os
 import signal
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import NamedTuple
 
 from jobs import contract
@@ -55,7 +54,8 @@ def stat(pid: int) -> Stat | None:
 
 def boot() -> str:
     """Returns the id of this boot of the machine."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
 
 
 def identity(pid: int) -> dict[str, int | str]:

@@ -9,7 +9,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jobs.errors import UnknownJob
 from jobs.job_loading import to_document
 from jobs.state_folder import StateFolder
 from jobs.store import Attempt, JobRecord, Store
@@ -36,9 +35,7 @@ def brief(record: JobRecord) -> dict[str, Any]:
 
 def full(store: Store, state: StateFolder, number: int) -> dict[str, Any]:
     """Returns everything about a job. Raises UnknownJob."""
-    record = store.job(number)
-    if record is None:
-        raise UnknownJob(f"there is no job {number}")
+    record = store.known(number)
     return {
         **brief(record),
         "key": record.key,

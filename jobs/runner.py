@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from jobs import clock, contract, inputs, launching, slots
-from jobs.errors import Refused, UnknownJob
+from jobs.errors import Refused
 from jobs.executors.port import Executor, Handle
 from jobs.job import Job
 from jobs.job_loading import JobError, to_document
@@ -134,7 +134,7 @@ class Runner:
 
     def cancel(self, number: int, *, grace_s: float | None = None) -> JobRecord:
         """Cancels a job; one that runs gets its grace (or `grace_s`). One that has ended stays as it is."""
-        record = self._known(number)
+        record = self._store.known(number)
         if record.state.final:
             return record
         record = self._store.ask_cancel(number, clock.wall())
@@ -146,7 +146,7 @@ class Runner:
 
     def resume(self, number: int) -> JobRecord:
         """Queues a job again that failed or was cancelled; it finds its checkpoints. Raises Refused."""
-        record = self._known(number)
+        record = self._store.known(number)
         if record.state not in (JobState.FAILED, JobState.CANCELLED):
             raise Refused(f"job {number} is {record.state}; only a failed or cancelled job can be resumed")
         record = self._store.resume(number, clock.wall())
@@ -157,7 +157,7 @@ class Runner:
 
     def preempt(self, number: int, *, evict: bool = False) -> JobRecord:
         """Gives a running job notice (with `evict`: kills it at once); it is queued again. Raises Refused."""
-        record = self._known(number)
+        record = self._store.known(number)
         active = self._active.get(number)
         if active is None or active.handle is None:
             raise Refused(f"job {number} is not running")
@@ -174,12 +174,6 @@ class Runner:
     async def change(self) -> None:
         """Returns when some job has changed its state, or the runner closes."""
         await self._changed.wait()
-
-    def _known(self, number: int) -> JobRecord:
-        record = self._store.job(number)
-        if record is None:
-            raise UnknownJob(f"there is no job {number}")
-        return record
 
     def _announce(self) -> None:
         self._changed.set()
@@ -210,6 +204,7 @@ class Runner:
             self._say(f"the state cannot be read: {error}")
             return _AGAIN_S
         self.trouble = ""
+        self._state.keep_reserve()
         running = [active.queued() for active in self._active.values()]
         choice = choose(ready, running, self._settings.capacity, usage, self._settings.reserve_after_s)
         for number in choice.start:
@@ -266,7 +261,7 @@ class Runner:
             detail = f"cannot be started: {error.strerror or error}"
             await self._settle(active, attempt, Ended(Reason.ERROR, detail), None)
             return
-        if self._known(record.id).cancel_asked:
+        if self._store.known(record.id).cancel_asked:
             self._stop(active, contract.CANCEL)
         await self._watch(active, attempt, handle)
 
@@ -280,7 +275,7 @@ class Runner:
         interrupted = ended.reason in (Reason.PREEMPTED, Reason.LOST)
 
         def settle() -> JobRecord:
-            now = self._known(attempt.job)
+            now = self._store.known(attempt.job)
             failures = now.failures + (not interrupted and ended.reason is not Reason.SUCCESS)
             interruptions = now.interruptions + interrupted
             following = next_of(job, ended.reason, failures, interruptions, cancel_asked=now.cancel_asked)
@@ -299,6 +294,8 @@ class Runner:
             try:
                 return write()
             except sqlite3.OperationalError as error:
+                if self._state.use_reserve():
+                    continue
                 self._say(f"the state cannot be written: {error}")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_AGAIN_S):

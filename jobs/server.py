@@ -142,7 +142,7 @@ class Api:
     async def _logs(self, request: web.Request) -> web.StreamResponse:
         """With `follow`: until the attempt that was asked for has ended; none asked for: until the job has."""
         number = _id(request)
-        record = self._job(number)
+        record = self._store.known(number)
         attempt = wanted = _number(request, "attempt", 0)
         if not wanted:
             attempt = max(record.attempts, 1)
@@ -151,7 +151,7 @@ class Api:
         await response.prepare(request)
         while True:
             # Asked before reading: what was written until the end is then read in this round.
-            record = self._job(number)
+            record = self._store.known(number)
             runs = self._store.attempts(number)
             over = attempt <= len(runs) and runs[attempt - 1].ended_at is not None
             offset = await self._copy(self._state.attempt(number, attempt), offset, response)
@@ -174,12 +174,6 @@ class Api:
             await response.write(piece.data)
             offset = piece.start + len(piece.data)
         return offset
-
-    def _job(self, number: int) -> JobRecord:
-        record = self._store.job(number)
-        if record is None:
-            raise UnknownJob(f"there is no job {number}")
-        return record
 
 
 async def _document(request: web.Request) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The runner's folder: where everything of it and of its jobs lies, and who may write there.
 
-    jobs.sqlite  lock  token  runner.json
+    jobs.sqlite  lock  token  runner.json  reserve
     jobs/<id>/attempts/<n>/…   jobs/<id>/outputs   jobs/<id>/checkpoints   jobs/<id>/metrics.ndjson
 
 Decides the layout. Invariants: one runner at a time (the lock); only its user can read it (it holds the token that
@@ -19,6 +19,7 @@ from pathlib import Path
 from jobs import files
 from jobs.job import Job
 
+_RESERVE, _RESERVE_BYTES = "reserve", 2 << 20
 VARIABLE = "SLUICE_JOBS_STATE"
 
 
@@ -74,6 +75,25 @@ class StateFolder:
         except FileNotFoundError:
             files.replace(path, secrets.token_urlsafe(32).encode())
             return path.read_text(encoding="ascii").strip()
+
+    def keep_reserve(self) -> None:
+        """Sets some space aside, so that the end of a job that filled the disk can still be recorded."""
+        path = self.root / _RESERVE
+        if path.exists():
+            return
+        try:
+            with path.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, _RESERVE_BYTES)
+        except OSError:
+            path.unlink(missing_ok=True)
+
+    def use_reserve(self) -> bool:
+        """Gives the space set aside back to the disk; returns whether there was any."""
+        try:
+            (self.root / _RESERVE).unlink()
+        except OSError:
+            return False
+        return True
 
     def free_bytes(self) -> int:
         return shutil.disk_usage(self.root).free

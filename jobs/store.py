@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs.errors import KeyConflict
+from jobs.errors import KeyConflict, UnknownJob
 from jobs.job import Job
 from jobs.job_loading import from_document, to_document
 from jobs.states import Ended, JobState, Next
@@ -140,7 +140,7 @@ class Store:
                 if row is not None:
                     if row[1] != submitted_as:
                         raise KeyConflict(f"key '{key}' belongs to job {row[0]}, which is a different job")
-                    return self._job(row[0]), False
+                    return self.known(row[0]), False
             done = db.execute(
                 "INSERT INTO jobs (name, owner, priority, key, submitted_as, spec, code, state, submitted_at,"
                 " not_before) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -149,15 +149,17 @@ class Store:
             )  # fmt: skip
             assert done.lastrowid is not None
             self._note(done.lastrowid, at, "submitted")
-            return self._job(done.lastrowid), True
+            return self.known(done.lastrowid), True
 
     def job(self, number: int) -> JobRecord | None:
         row = self._db.execute(f"SELECT {_JOB_COLUMNS} FROM jobs WHERE id = ?", (number,)).fetchone()
         return None if row is None else _job_record(row)
 
-    def _job(self, number: int) -> JobRecord:
+    def known(self, number: int) -> JobRecord:
+        """Returns the job. Raises UnknownJob."""
         found = self.job(number)
-        assert found is not None
+        if found is None:
+            raise UnknownJob(f"there is no job {number}")
         return found
 
     def jobs(self, states: tuple[str, ...] = (), limit: int = 1_000_000) -> list[JobRecord]:
@@ -177,7 +179,7 @@ class Store:
                 (JobState.CANCELLED, at, number, JobState.QUEUED),
             )
             self._note(number, at, "cancelled while queued" if done.rowcount else "cancel asked")
-            return self._job(number)
+            return self.known(number)
 
     def resume(self, number: int, at: float) -> JobRecord:
         """Queues a job that has ended again, with its checkpoints and with all its retries."""
@@ -188,7 +190,7 @@ class Store:
                 (JobState.QUEUED, at, number),
             )
             self._note(number, at, "resumed")
-            return self._job(number)
+            return self.known(number)
 
     def remove(self, number: int) -> None:
         """Forgets a job that has ended; its id is not used again."""
@@ -232,7 +234,7 @@ class Store:
                 (owner, total, at, total, at),
             )
             self._note(attempt.job, at, f"attempt {attempt.number} ended: {ended.reason}; {following.state}")
-            return self._job(attempt.job)
+            return self.known(attempt.job)
 
     def attempts(self, number: int) -> list[Attempt]:
         """Returns the job's attempts, oldest first."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs import randomness
@@ -109,6 +109,7 @@ def test_nothing_there(tmp_path: Path) -> None:
         Checkpoints(tmp_path).save(1, {"../x": 1})
 
 
+@settings(deadline=None)
 @given(
     rows=st.integers(1, 50), batch=st.integers(1, 20), seed=st.integers(0, 9), cut=st.integers(0, 40),
     drop=st.booleans(),

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.job import Job
@@ -117,6 +117,7 @@ def test_a_document_from_elsewhere_has_an_absolute_folder() -> None:
         from_document({"name": "x", "command": ["a"]})
 
 
+@settings(deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs import logs
@@ -18,6 +18,7 @@ def whole(folder: Path, most: int = 1 << 20) -> list[logs.Piece]:
     return found
 
 
+@settings(deadline=None)
 @given(chunks=st.lists(st.binary(max_size=9000), max_size=30), most=st.integers(1, 5000))
 def test_what_is_kept_is_what_was_written_there(tmp_path_factory: object, chunks: list[bytes], most: int) -> None:
     folder: Path = tmp_path_factory.mktemp("log")  # type: ignore[attr-defined]

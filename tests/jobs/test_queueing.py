@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.queueing import Amount, Choice, Running, Waiting, choose
@@ -67,6 +67,7 @@ jobs = st.builds(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.lists(jobs, max_size=30, unique_by=lambda one: one.job))
 def test_never_more_than_there_is_and_nothing_that_fits_is_left_lying(many: list[Waiting]) -> None:
     choice = chosen(*many)

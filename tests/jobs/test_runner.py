@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -126,9 +127,11 @@ def test_what_a_job_leaves_running_ends_with_it(tmp_path: Path) -> None:
 def test_a_line_of_a_gigabyte_is_bounded(tmp_path: Path) -> None:
     async def story() -> None:
         async with world(tmp_path) as w:
-            number = await w.submit(
-                *shell("echo first; head -c 1000000000 /dev/zero | tr '\\0' x; echo; echo last"), limits={"log_mib": 1}
+            writes = (
+                "import sys\nw = sys.stdout.buffer.write\nw(b'first\\n')\n"
+                "for _ in range(1000): w(b'x' * 10**6)\nw(b'\\nlast\\n')"
             )
+            number = await w.submit("python", "-c", writes, limits={"log_mib": 1})
             assert (await w.ended(number)).state == "succeeded"
             found = w.last(number).record
             assert found is not None
@@ -154,6 +157,26 @@ def test_a_full_disk_fails_one_job_only(tmp_path: Path) -> None:
             assert (await w.ended(large)).state == "failed"
             assert "cannot be started" in (await w.ended(broken)).detail
             assert (await w.ended(fine)).state == "succeeded"
+
+    asyncio.run(story())
+
+
+def test_a_state_that_cannot_be_written_is_written_later(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            number = await w.submit(*shell("while ! test -e {output_folder}/go; do sleep 0.05; done"))
+            await w.until(lambda: w.runner.running(), "it runs")
+            database = sqlite3.connect(w.state.root / "jobs.sqlite", isolation_level=None)
+            database.execute("BEGIN EXCLUSIVE")  # nobody else can write, as on a disk that is full
+            w.store._db.execute("PRAGMA busy_timeout = 0")
+            (w.state.outputs(number) / "go").touch()
+            await w.until(lambda: w.runner.trouble, "the runner cannot record the end")
+            assert not (w.state.root / "reserve").exists(), "what was set aside has been given back"
+            database.execute("ROLLBACK")
+            database.close()
+            assert (await w.ended(number)).state == "succeeded"
+            assert (await w.ended(await w.submit("true"))).state == "succeeded"
+            assert w.runner.trouble == ""
 
     asyncio.run(story())
 

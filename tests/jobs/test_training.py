@@ -111,13 +111,14 @@ def test_a_spot_market_changes_nothing(tmp_path: Path, undisturbed: Arrays) -> N
     async def story() -> None:
         async with world(tmp_path) as w:
             stop = asyncio.Event()
-            market = asyncio.get_running_loop().create_task(simulate(w.runner, SpotSimulator(seed=3, mean_s=1.0), stop))
+            market = asyncio.get_running_loop().create_task(simulate(w.runner, SpotSimulator(seed=3, mean_s=0.6), stop))
             number = await w.submit(**JOB)
-            record = await w.ended(number)
+            await w.until(lambda: len(w.store.attempts(number)) > 4, "four losses")
             stop.set()
+            record = await w.ended(number)
             await market
             assert record.state == "succeeded"
-            assert record.interruptions >= 2
+            assert record.interruptions >= 4
             check(undisturbed, result(w, number))
 
     asyncio.run(story())

@@ -8,7 +8,7 @@ from jobs import randomness
 from jobs.context import JobContext
 from jobs.sampler import Sampler
 
-ROWS, FEATURES, BATCH = 2560, 512, 256
+ROWS, FEATURES, BATCH = 2560, 256, 256
 
 
 def main(steps: int, every: int) -> None:
