@@ -33,7 +33,7 @@ from jobs.job_schema import schema
 from jobs.runner import Runner
 from jobs.state_folder import StateFolder
 from jobs.states import JobState
-from jobs.store import JobRecord, Store
+from jobs.store import Store
 
 _CHUNK = 1 << 16
 _LOOK_AGAIN_S = 0.2
