@@ -39,7 +39,7 @@ CASES = (
          "model_repo/efficientnet_lite0/1/artifacts/onnx/model.onnx", "pictures",
          ("--target", "openvino", SMALL, "--per-tensor", "--fallback", "none"), 3),
     Case("MobileNetV2", "mobilenet_v2", "{folder}/mobilenet_v2.onnx", "pictures", ("--target", "openvino", SMALL), 3),
-    Case("MiniLM, departments of reviews", "minilm_departments", "{folder}/minilm_departments.onnx", "texts", TARGETS, 0),
+    Case("MiniLM, reviews", "minilm_departments", "{folder}/minilm_departments.onnx", "texts", TARGETS, 0),
     Case("Wide & Deep on Adult", "wide_deep", "model_repo/wide_deep/1/artifacts/onnx/model.onnx", "table",
          (*TARGETS, "--metric", "auc", "--max-batch-size", "256", "--allow-slower"), 0),
 )  # fmt: skip

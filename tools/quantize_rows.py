@@ -2,9 +2,10 @@
 
     python -m tools.quantize_rows FOLDER
 
-Pictures: foolbox's 20 labelled ImageNet pictures, eight views each (one `group` a picture: 20 independent rows, no more),
-calibrated with crops of scikit-image's pictures. Table: the held-out part of the Adult census, calibrated with training
-rows. Texts: women's clothing reviews, the department as label; the head on MiniLM is fitted here, on other reviews.
+Pictures: foolbox's 20 labelled ImageNet pictures, eight views each (one `group` a picture: 20 independent rows, no
+more), calibrated with crops of scikit-image's pictures. Table: the held-out part of the Adult census, calibrated with
+training rows. Texts: women's clothing reviews, the department as label; the head on MiniLM is fitted here, on other
+reviews.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ def table(folder: Path) -> None:
 
 
 def texts(folder: Path) -> None:
-    """Writes minilm_departments.onnx (the encoder with a fitted head), texts.calibration.npz and texts.evaluation.npz."""
+    """Writes minilm_departments.onnx (the encoder with a fitted head) and texts.{calibration,evaluation}.npz."""
     from gateway.demo.sentences import Tokenizer
 
     columns = _parquet(REVIEWS)

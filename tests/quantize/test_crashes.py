@@ -42,9 +42,10 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str, str]:
 
 def run(paths: tuple[str, str, str], registry: Path, where: str, number: int) -> subprocess.CompletedProcess[str]:
     model, calibration, evaluation = paths
-    command = [sys.executable, "-c", SCRIPT, where, str(number), str(registry), model, "--name", "tiny", "--calibration",
-               calibration, "--evaluation", evaluation, "--target", "onnxruntime", "--allow-slower"]  # fmt: skip
-    return subprocess.run([*command, "--max-batch-size", "4"], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    options = ["--name", "tiny", "--target", "onnxruntime", "--allow-slower", "--max-batch-size", "4"]
+    data = ["--calibration", calibration, "--evaluation", evaluation]
+    command = [sys.executable, "-c", SCRIPT, where, str(number), str(registry), model, *data, *options]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
 
 
 def versions(registry: Path) -> list[str]:
@@ -85,9 +86,9 @@ def test_without_space(paths: tuple[str, str, str], tmp_path: Path) -> None:
     """A full disk is found before any work: the pre-flight asks for twice the model and some."""
     model, calibration, evaluation = paths
     code = (
-        "import shutil, sys; from gateway import cli; shutil.disk_usage = lambda _: shutil._ntuple_diskusage(9, 9, 9)\n"
+        "import shutil, sys; from gateway import cli; "
+        "shutil.disk_usage = lambda _: shutil._ntuple_diskusage(9, 9, 9); sys.exit(cli.main(sys.argv[1:]))"
     )
-    code += "sys.exit(cli.main(sys.argv[1:]))"
     done = subprocess.run(
         [sys.executable, "-c", code, "quantize", "publish", model, "--name", "tiny", "--calibration", calibration,
          "--evaluation", evaluation, "--registry", str(tmp_path), "--json"],

@@ -1,6 +1,7 @@
 """MobileNetV2 (torchvision's key names) as an ONNX graph, built from its state dict without torch.
 
-Batch norms stay: `sluice quantize` folds them. Input `image`: UINT8 [rows, 224, 224, 3], RGB; the normalisation is inside.
+Batch norms stay: `sluice quantize` folds them. Input `image`: UINT8 [rows, 224, 224, 3], RGB; its normalisation is
+inside.
 """
 
 from __future__ import annotations
