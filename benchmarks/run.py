@@ -83,7 +83,7 @@ def main() -> int:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(results, indent=1) + "\n")
         print(f"\nwritten to {out}")
-    if whole and code == 0:
+    if whole:
         print(f"written to {report.write(results)}")
     return code
 
