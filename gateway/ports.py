@@ -59,7 +59,8 @@ class BackendRequest:
 
     `chunks[i]` are the pieces of input i in member order (joined along axis 0 by whoever writes them to the wire);
     `shapes[i]` the shape of the joined tensor. `head` is any member's head: names, types, outputs and parameters are
-    equal for all members. `rows` is the sum along axis 0 (1 for unbatched models).
+    equal for all members. `rows` is the sum along axis 0 (1 for unbatched models). `once` says that no other request
+    will be like it, so that remembering it would be a waste.
     """
 
     version: ModelVersion
@@ -68,6 +69,7 @@ class BackendRequest:
     shapes: tuple[tuple[int, ...], ...]
     chunks: Sequence[Sequence[Buffer]]
     timeout: Nanos
+    once: bool = False
 
 
 @dataclass(slots=True)

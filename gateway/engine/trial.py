@@ -21,7 +21,7 @@ async def execute(
     specs = tuple(tensor.spec for tensor in tensors)
     head = RequestHead(version.model_name, None, specs)
     shapes = tuple(spec.shape for spec in specs)
-    request = BackendRequest(version, head, rows, shapes, [[tensor.data] for tensor in tensors], _TIMEOUT)
+    request = BackendRequest(version, head, rows, shapes, [[tensor.data] for tensor in tensors], _TIMEOUT, once=True)
     answered: asyncio.Future[BackendResponse | GatewayError] = asyncio.get_running_loop().create_future()
 
     def done(outcome: BackendResponse | GatewayError) -> None:

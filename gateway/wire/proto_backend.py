@@ -50,7 +50,8 @@ class BackendRequestEncoder:
             fields = self._known.get(key)
             if fields is None:
                 fields = _request_fields(triton_name, triton_version, head, request.shapes)
-                self._known.put(key, fields, len(fields))
+                if not request.once:
+                    self._known.put(key, fields, len(fields))
         pieces: list[Buffer] = [b"", fields]
         length = len(fields)
         for chunks in request.chunks:
