@@ -16,8 +16,7 @@ def run(session: Session) -> None:
     session.prepare("wide_deep", _ARMS, session.tensors("wide_deep", 1, DATA))
     for rows in ROWS:
         tensors = session.tensors("wide_deep", rows, DATA)
-        # As many in flight as fit the gateway's queue of 4,096 rows: a closed loop has no use for refusals.
-        connections, streams = {1: (4, 16), 2048: (1, 3)}.get(rows, (2, 4))
+        connections, streams = (4, 16) if rows == 1 else (2, 4)
         done = session.alternate(
             f"wide_deep x {rows}",
             lambda arm, t=tensors, c=connections, s=streams: session.closed(arm, "wide_deep", "grpc", t, c, s, 1),

@@ -33,7 +33,7 @@ PICTURES = (
     Comparison(key="image_fp32", model="picture_net", protocol="grpc", connections=4, streams=4, few=True),
 )
 BERT = (
-    Comparison(key="bert", model="bert_shape", protocol="grpc", connections=2, streams=4, few=True),
+    Comparison(key="bert", model="bert_shape", protocol="grpc", connections=2, streams=4, few=True, seconds=2),
 )  # fmt: skip
 
 
