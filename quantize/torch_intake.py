@@ -36,7 +36,7 @@ def export(where: str) -> onnx.ModelProto:
         raise BadInput(f"{where}: must return (module, example inputs by name)")
     module, examples = made
     if isinstance(module, torch.export.ExportedProgram):
-        module = module.module()
+        module = _hidden(torch, module.module())
     elif not isinstance(module, torch.nn.Module):
         raise BadInput(f"{where}: gave {type(module).__name__}, not a module")
     else:
@@ -51,6 +51,19 @@ def export(where: str) -> onnx.ModelProto:
     except Exception as error:
         raise UnsupportedModel(f"{where}: torch.onnx.export: {str(error)[:300]}") from error
     return onnx.load_from_string(buffer.getvalue())
+
+
+def _hidden(torch: Any, program: Any) -> Any:
+    """Returns a module around an exported program, which refuses the train() and eval() that the exporter calls."""
+
+    class Around(torch.nn.Module):  # type: ignore[misc]
+        def forward(self, *inputs: Any) -> Any:
+            return held[0](*inputs)
+
+    held = [program]
+    for tensor in program.parameters():
+        tensor.requires_grad_(False)
+    return Around().eval()
 
 
 def load_weights(path: Path) -> dict[str, Any]:
