@@ -9,7 +9,7 @@ TRITON_PYTHON ?=
 export TRITON_PYTHON
 
 VENV := .venv/bin
-CODE := gateway quantize tests tools benchmarks loadtests
+CODE := gateway quantize jobs tests tools benchmarks loadtests
 
 .DEFAULT_GOAL := help
 .PHONY: help setup servers models demo test check lint types format bench loadtest loadtest-ui clean distclean

@@ -25,7 +25,10 @@ GATEWAY = {
     "folder": ".venv",
     "what": "gateway",
     "inputs": ["pyproject.toml", "requirements/gateway.txt", "requirements/quantize.txt", "tools/setup_environment.py"],
-    "install": ["-c", "requirements/gateway.txt", "-c", "requirements/quantize.txt", "-e", ".[dev,grpcio,demo,quantize,tensorrt-rtx]"],
+    "install": [
+        *("-c", "requirements/gateway.txt", "-c", "requirements/quantize.txt"),
+        *("-e", ".[dev,grpcio,demo,quantize,tensorrt-rtx]"),
+    ],
 }
 TRITON = {
     "folder": ".venv-triton",

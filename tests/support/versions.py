@@ -67,9 +67,7 @@ def publish(root: Path, scratch: Path, number: int, *, serve: bool = True, **cha
     """Publishes version `number`, which must be the next one, and with `serve` makes it the stable one."""
     root.mkdir(exist_ok=True)
     folder = prepare(scratch / f"prepared-{number}", number, **changes)
-    published = publish_version(
-        FolderStore(root), folder, MODEL, actor="test", options=PublishOptions(serve=serve)
-    )
+    published = publish_version(FolderStore(root), folder, MODEL, actor="test", options=PublishOptions(serve=serve))
     assert published.version.number == number
     return published.version
 
