@@ -29,4 +29,4 @@ def run(session: Session) -> None:
                 "command": done.commands["sluice"],
             }
         )
-    session.results["scenarios"]["connections"] = {"points": points, "command": points[-1]["command"]}
+        session.results["scenarios"]["connections"] = {"points": points, "command": points[-1]["command"]}
