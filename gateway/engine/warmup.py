@@ -3,7 +3,8 @@
 The first execution of each shape is slow in most runtimes; here the gateway pays for it, not a caller. What is measured
 on the second run of a size seeds the cost profile. Inputs are those recorded with the version, repeated to the size; a
 version that cannot answer its own is refused. Without recorded ones they are zeros (dimensions of -1 become a small
-number), and a version that cannot answer zeros is reported and served all the same.
+number), and a version that cannot answer zeros is reported and served all the same. A version that batches and answers
+with other rows than it was sent is refused: cutting its outputs would give callers each other's answers, silently.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from gateway.engine.served import ServedVersion
 from gateway.engine.trial import execute
 from gateway.errors import ErrorCode, GatewayError
 from gateway.messages import ModelMetadata, Nanos
-from gateway.ports import Clock
+from gateway.ports import BackendResponse, Clock
 from gateway.tensors import DataType, TensorSpec, byte_size, element_count
 from gateway.versions import TensorData
 
 _log = logging.getLogger("sluice.warmup")
 _BUDGET: Nanos = 3_000_000_000
 _FREE_DIMENSION = 8
+_TELLING_ROWS = 2
 
 
 async def warm(
@@ -31,15 +33,16 @@ async def warm(
 ) -> None:
     """Runs 1, 2, 4 … up to the largest batch, and the sizes `in_use`, smallest first, each twice.
 
-    When the time budget is spent, sizes in use are run once and the others are left out.
+    When the time budget is spent, sizes in use are run once and the others are left out; except two rows, because one
+    row cannot tell an output that grows with its rows from one that does not.
 
     Raises:
-        GatewayError: the replica went away, or the version cannot answer its recorded inputs.
+        GatewayError: the replica went away, the version cannot answer its recorded inputs, or an output has other rows.
     """
     started, used, skipped = clock.now(), frozenset(in_use), []
     for rows in _sizes(served, used):
         late = clock.now() - started > _BUDGET
-        if late and rows not in used:
+        if late and rows not in used and rows != _TELLING_ROWS:
             skipped.append(rows)
             continue
         tensors = _repeated(recorded, rows, served.metadata) if recorded else _zeros(served.metadata, rows)
@@ -49,10 +52,28 @@ async def warm(
             if isinstance(outcome, GatewayError):
                 _failed(outcome, served, rows, bool(recorded))
                 return
+            if served.metadata.max_batch_size > 0:
+                _check_rows(outcome, rows)
             if again:
                 served.scheduler.profile.observe(rows, clock.now() - before)
     if skipped:
         _log.info("%s: there was no time to warm batches of %s rows", served.version, ", ".join(map(str, skipped)))
+
+
+def _check_rows(outcome: BackendResponse, rows: int) -> None:
+    """Raises unless every output has one row for each row sent."""
+    for spec in outcome.outputs:
+        found = spec.shape[0] if spec.shape else 0
+        if found != rows:
+            raise GatewayError(
+                ErrorCode.BACKEND_FAILED,
+                f"output {spec.name!r} has {_counted(found)} for {_counted(rows)} sent: the model cannot batch, "
+                "publish it with max_batch_size 0",
+            )
+
+
+def _counted(rows: int) -> str:
+    return f"{rows} {'row' if rows == 1 else 'rows'}"
 
 
 def _failed(error: GatewayError, served: ServedVersion, rows: int, recorded: bool) -> None:
@@ -62,7 +83,7 @@ def _failed(error: GatewayError, served: ServedVersion, rows: int, recorded: boo
     if recorded:
         raise GatewayError(
             ErrorCode.BACKEND_FAILED,
-            f"warm-up with the recorded inputs failed at {rows} {'row' if rows == 1 else 'rows'}: {error.message}",
+            f"warm-up with the recorded inputs failed at {_counted(rows)}: {error.message}",
         )
     _log.warning("warm-up of %s with %d rows of zeros failed: %s", served.version, rows, error.message)
 

@@ -1,7 +1,9 @@
 """Derives what a manifest says of tensors from an ONNX model's own shapes: batch dimension, shapes, warm-up inputs.
 
-Decides when a model batches: the first dimension of every input and output is free, all inputs call it by one name, and
-no other dimension has that name. In doubt it does not batch, and a note says why.
+Decides when a model batches: the first dimension of every input and output is free, all of them call it by one name,
+and no other dimension has that name. An output with another name there (boxes found, tokens made) has rows that are not
+the requests', and cutting it among the requests of a batch would give each of them the wrong ones. In doubt the model
+does not batch, and a note says why.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ def signature_of(model: OnnxModel, max_batch_size: int | None) -> Signature:
     if why and max_batch_size is None:
         notes.append(f"max_batch_size is 0: {why}")
     elif max_batch_size is None:
-        notes.append(f"max_batch_size is {rows}: the first dimension of every tensor is free")
+        notes.append(f"max_batch_size is {rows}: the first dimension of every tensor is free and has one name")
     return Signature(
         {
             "max_batch_size": rows,
@@ -90,19 +92,22 @@ def warmup_inputs(model: OnnxModel, batched: bool) -> bytes | None:
 
 def _unbatchable(model: OnnxModel) -> str | None:
     """Returns why the model cannot batch, None if it can."""
-    names = set()
     for tensor in (*model.inputs, *model.outputs):
         if isinstance(tensor.shape[0], int):
             return f"the first dimension of {tensor.name!r} is fixed to {tensor.shape[0]}"
         if len(tensor.shape) == 1:
             return f"{tensor.name!r} has no dimension beside the first one"
-    for tensor in model.inputs:
-        names.add(tensor.shape[0])
+    names = {tensor.shape[0] for tensor in model.inputs}
     if len(names) > 1:
         return f"the first dimensions of the inputs differ ({', '.join(sorted(map(str, names)))})"
     (name,) = names
     for tensor in (*model.inputs, *model.outputs):
-        if name is not None and name in tensor.shape[1:]:
+        first = tensor.shape[0]
+        if first is None:
+            return f"the first dimension of {tensor.name!r} has no name"
+        if first != name:
+            return f"the first dimension of {tensor.name!r} is {first!r}, not {name!r} as that of the inputs"
+        if name in tensor.shape[1:]:
             return f"{name!r} is also another dimension of {tensor.name!r}"
     return None
 

@@ -41,6 +41,7 @@ class Scripted:
         self.loads: list[ModelVersion] = []
         self.fault: Callable[[ModelVersion], str | None] = lambda version: None
         self.metadata_of: Callable[[ModelVersion], ModelMetadata] = lambda version: METADATA
+        self.shape_of: Callable[[tuple[int, ...]], tuple[int, ...]] = lambda shape: shape
         self.load_seconds: Callable[[], float] = lambda: rng.uniform(0.05, 1.5)
         self.infer_seconds: Callable[[], float] = lambda: rng.uniform(0.001, 0.02)
         self.gate: asyncio.Event | None = None
@@ -57,7 +58,7 @@ class Scripted:
         self._serial += 1
         key = self._serial
         outputs = tuple(
-            TensorSpec(spec.name, spec.datatype, shape)
+            TensorSpec(spec.name, spec.datatype, self.shape_of(shape))
             for spec, shape in zip(request.head.inputs, request.shapes, strict=True)
         )
 

@@ -68,6 +68,21 @@ def test_wrong_files_never_reach_a_replica() -> None:
     play(story)
 
 
+def test_outputs_with_other_rows_than_the_inputs_are_refused() -> None:
+    async def story(world: Swapping) -> None:
+        world.replicas[0].shape_of = lambda shape: (1, *shape[1:])
+        await world.want(2)
+        refused(world, "output 'x' has 1 row for 2 rows sent")
+        world.replicas[0].shape_of = lambda shape: (3, *shape[1:])
+        await world.want(2)
+        refused(world, "output 'x' has 3 rows for 1 row sent")
+        world.replicas[0].shape_of = lambda shape: shape
+        await world.want(2)
+        assert routed(world) == 2
+
+    play(story)
+
+
 def test_golden_answers_within_the_tolerance() -> None:
     async def story(world: Swapping) -> None:
         world.source.records[V2] = VersionRecord(METADATA, golden(0.5))

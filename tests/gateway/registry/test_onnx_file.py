@@ -90,8 +90,10 @@ def test_damaged_files_are_refused_or_read_and_nothing_else(
     ("inputs", "outputs", "rows", "note"),
     [
         ({"x": ["n", 3]}, {"y": ["n", 2]}, DEFAULT_MAX_BATCH, "is free"),
-        ({"x": ["n", 3], "z": ["n", None]}, {"y": ["other", 2]}, DEFAULT_MAX_BATCH, "is free"),
-        ({"x": [None, 3]}, {"y": [None, 2]}, DEFAULT_MAX_BATCH, "is free"),
+        ({"x": ["n", 3], "z": ["n", None]}, {"y": ["n", 2]}, DEFAULT_MAX_BATCH, "is free"),
+        ({"x": ["n", 3]}, {"boxes": ["num_det", 4]}, 0, "'boxes' is 'num_det', not 'n'"),
+        ({"x": ["n", 3]}, {"y": ["n", 2], "boxes": [None, 4]}, 0, "'boxes' has no name"),
+        ({"x": [None, 3]}, {"y": [None, 2]}, 0, "'x' has no name"),
         ({"x": [1, 3]}, {"y": ["n", 2]}, 0, "'x' is fixed to 1"),
         ({"x": ["n", 3]}, {"y": [1, 2]}, 0, "'y' is fixed to 1"),
         ({"x": ["n", 3], "z": ["m", 3]}, {"y": ["n", 2]}, 0, "differ"),
