@@ -147,7 +147,7 @@ class FolderStore:
     def digest(self, key: str) -> Written | None:
         folder, relative = _split(key)
         try:
-            return durable.digest_of(safe_path(self.root / folder, relative))
+            return durable.digest_of(self._own_path(folder, relative))
         except FileNotFoundError:
             return None
         except (ValueError, OSError) as error:
@@ -156,7 +156,7 @@ class FolderStore:
     def fetch(self, key: str, target: Path) -> Written:
         folder, relative = _split(key)
         try:
-            return durable.copy_new(safe_path(self.root / folder, relative), target)
+            return durable.copy_new(self._own_path(folder, relative), target)
         except (ValueError, OSError) as error:
             raise StoreError(f"{key} cannot be copied: {error}") from error
 
@@ -188,6 +188,18 @@ class FolderStore:
                 if remove:
                     shutil.rmtree(staged, ignore_errors=True)
         return found
+
+    def _own_path(self, folder: str, relative: str) -> Path:
+        """Returns the path of a regular file of the version; no link on the way may lead out of it or the registry.
+
+        Raises:
+            FileNotFoundError: nothing is there.
+            ValueError: what is there does not count.
+        """
+        path = safe_path(self.root / folder, relative)
+        if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.root)):
+            raise ValueError("is behind a link that leads out of the registry")
+        return path
 
     # ------------------------------------------------------------------ claims
 

@@ -179,3 +179,28 @@ def test_a_staging_folder_elsewhere_is_refused(store: FolderStore) -> None:
 def test_a_missing_root_is_reported(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="is not a folder"):
         FolderStore(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("linked", ["m/1", "m"])
+def test_a_folder_linked_from_elsewhere_is_no_part_of_the_registry(tmp_path: Path, linked: str) -> None:
+    (tmp_path / "registry").mkdir()
+    (tmp_path / "elsewhere/1").mkdir(parents=True)
+    (tmp_path / "elsewhere/1/file").write_bytes(b"secret")
+    store = FolderStore(tmp_path / "registry")
+    link = store.root / linked
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(tmp_path / "elsewhere" / ("1" if linked == "m/1" else ""))
+    with pytest.raises(StoreError, match="link that leads out of the registry"):
+        store.fetch("m/1/file", tmp_path / "copy")
+    with pytest.raises(StoreError, match="link that leads out of the registry"):
+        store.digest("m/1/file")
+    assert not (tmp_path / "copy").exists()
+
+
+def test_links_inside_the_registry_and_to_it_are_followed(tmp_path: Path) -> None:
+    (tmp_path / "real/m/2").mkdir(parents=True)
+    (tmp_path / "real/m/2/file").write_bytes(b"content")
+    (tmp_path / "real/m/1").symlink_to("2")
+    (tmp_path / "registry").symlink_to(tmp_path / "real")
+    store = FolderStore(tmp_path / "registry")
+    assert store.fetch("m/1/file", tmp_path / "copy").size == len(b"content")
