@@ -23,6 +23,8 @@ ARTIFACTS_FOLDER = "artifacts"
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 """The one pattern for model names, in every place where a name becomes a path, a metric label or a Triton name."""
 _VERSION = re.compile(r"[1-9][0-9]{0,9}")
+HIGHEST_VERSION = 9_999_999_999
+"""The last number that `version_number` reads."""
 
 
 def is_model_name(name: str) -> bool:

@@ -18,11 +18,24 @@ _NUMBERS = f"{layout.OWN_FOLDER}/numbers"
 _RETIRED = f"{layout.OWN_FOLDER}/retired"
 
 
+class NoNumberLeft(ValueError):
+    """The model has the highest version number that there is."""
+
+
 def next_number(store: Store, model: str, at: str, actor: str) -> int:
-    """Returns a number that no version of the model had or will have, and takes it."""
+    """Returns a number that no version of the model had or will have, and takes it.
+
+    Raises:
+        NoNumberLeft: the next one is none that readers know, such as after a folder 9999999999 placed by hand.
+    """
     number = max(numbers_given(store, model), default=0)
     while True:
         number += 1
+        if number > layout.HIGHEST_VERSION:
+            raise NoNumberLeft(
+                f"{model} has a version {layout.HIGHEST_VERSION}, the highest there is: no number is left; "
+                "publish under another name"
+            )
         try:
             store.create(f"{_NUMBERS}/{model}/{number}", _marker(at, actor))
         except AlreadyThere:

@@ -66,7 +66,7 @@ def publish_version(
     ONNX file from which it is made. Without `options.serve` nothing that is served changes.
 
     Raises:
-        PublishError: bad name or source, or a release is in progress and `serve` was asked for.
+        PublishError: bad name or source, no number is left, or a release is in progress and `serve` was asked for.
         StoreError: the store failed (no space, no permission).
     """
     options = options or PublishOptions()
@@ -77,7 +77,10 @@ def publish_version(
     recover(store, name)
     at = now()
     options.step("started")
-    version = ModelVersion(name, numbering.next_number(store, name, at, actor))
+    try:
+        version = ModelVersion(name, numbering.next_number(store, name, at, actor))
+    except numbering.NoNumberLeft as error:
+        raise PublishError(str(error)) from None
     options.step("numbered")
     writing = store.begin(f"{name}/{version.number}")
     try:

@@ -80,6 +80,16 @@ def test_numbers_are_never_used_again(store: FolderStore, root: Path, source: Pa
     assert put(store, source).version.number == 10
 
 
+def test_a_number_that_no_reader_would_see_is_not_given_out(store: FolderStore, root: Path, source: Path) -> None:
+    publish(root, "m", 9_999_999_998)
+    assert put(store, source).version.number == 9_999_999_999
+    for _ in range(2):
+        with pytest.raises(PublishError, match=r"m has a version 9999999999, .* no number is left"):
+            put(store, source)
+    assert sorted(os.listdir(root / "m")) == ["9999999998", "9999999999", "serving.json"]
+    assert os.listdir(root / ".registry/numbers/m") == ["9999999999"]
+
+
 def test_the_journal_says_who_what_and_why(store: FolderStore, source: Path) -> None:
     put(store, source)
     put(store, source, PublishOptions())
