@@ -16,7 +16,14 @@ _ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 
 def cross_check(config: Config) -> list[str]:
     """Returns everything that is wrong with the combination of settings; empty if nothing is."""
-    return [*_server(config), *_triton(config), *_batching(config), *_telemetry(config), *_security(config)]
+    return [
+        *_server(config),
+        *_registry(config),
+        *_triton(config),
+        *_batching(config),
+        *_telemetry(config),
+        *_security(config),
+    ]
 
 
 def _server(config: Config) -> Iterator[str]:
@@ -52,6 +59,13 @@ def _server(config: Config) -> Iterator[str]:
         value = getattr(server, setting)
         if (not value and setting == "host") or any(c.isspace() or c == "/" for c in value):
             yield f"server.{setting}: '{value}' is not an address or host name"
+
+
+def _registry(config: Config) -> Iterator[str]:
+    root = config.registry.root
+    if "://" in root:
+        yield (f"registry.root: '{root}' is not a folder, and a gateway follows folders only for now; "
+               "only the commands of `sluice models` take a bucket, with --registry")  # fmt: skip
 
 
 def _triton(config: Config) -> Iterator[str]:

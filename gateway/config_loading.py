@@ -270,7 +270,7 @@ def _value(hint: Any, rule: Rule, given: _Given) -> object:
         raise ValueError("is a secret and may not stand on the command line, where others see it")
     if rule.choices and value not in rule.choices:
         raise ValueError(f"must be one of {', '.join(rule.choices)}, not '{value}'{_suggest(value, rule.choices)}")
-    if rule.path and value not in ("", "-"):
+    if rule.path and value not in ("", "-") and "://" not in value:  # an address is not made a path, see cross_check
         expanded = Path(value).expanduser()
         return str(given.folder / expanded if given.folder is not None else expanded)
     return value

@@ -81,7 +81,7 @@ class Backends:
 
     def _watcher(self) -> RegistryWatcher:
         registry = self._config.registry
-        location = registry.root if "://" in registry.root else str(Path(registry.root).absolute())
+        location = str(Path(registry.root).absolute())
         folder = Path(registry.cache_folder or Path(self._config.triton.work_folder) / "registry").absolute()
         return RegistryWatcher(lambda: open_store(location), location, folder, allow_breaking=registry.allow_breaking)
 

@@ -240,3 +240,17 @@ def test_tls_without_effect_on_grpc_is_an_error() -> None:
     assert "server.tls_cert" in problem
     assert 'server.grpc_engine = "grpcio"' in problem
     assert load(None, None, tls).server.grpc_engine == "native"
+
+
+@pytest.mark.parametrize("source", ["file", "environment", "command line"])
+def test_a_gateway_takes_no_registry_in_a_bucket(tmp_path: Path, source: str) -> None:
+    if source == "file":
+        found = problems(write(tmp_path, '[registry]\nroot = "s3://bucket/models"\n'))
+    elif source == "environment":
+        found = problems(None, {"SLUICE__REGISTRY__ROOT": "s3://bucket/models"})
+    else:
+        found = problems(None, None, ("registry.root=s3://bucket/models",))
+    assert found == [
+        "registry.root: 's3://bucket/models' is not a folder, and a gateway follows folders only for now; "
+        "only the commands of `sluice models` take a bucket, with --registry"
+    ]
