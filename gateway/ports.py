@@ -152,7 +152,10 @@ class VersionRecords(Protocol):
         ...
 
     def last_good(self, model_name: str) -> int | None:
-        """Returns the version that was the last to get the model's traffic, also in an earlier life of the gateway."""
+        """Returns the version that was the last to get the model's traffic, also in an earlier life of the gateway.
+
+        None if there was none since the model was last withdrawn.
+        """
         ...
 
     async def remember(self, model_name: str, number: int) -> None:

@@ -217,6 +217,8 @@ class VersionManager:
         if self._generations.get(name) != generation:
             self._generations[name] = generation
             self._quarantine.pardon(name)
+        if not self.watch.desired.get(name):
+            self._remembered.pop(name, None)
         if name not in self.watch.desired:
             self._generations.pop(name, None)
 
@@ -235,6 +237,9 @@ class VersionManager:
         )
 
     def _last_good(self, name: str) -> int | None:
+        """Returns the version that served last; None for a withdrawn model, whose versions are not to come back."""
+        if not self.watch.desired.get(name):
+            return None
         return self._remembered.get(name) or (self._records.last_good(name) if self._records is not None else None)
 
     async def _perform(self, action: Action) -> None:

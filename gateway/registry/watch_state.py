@@ -59,12 +59,17 @@ class WatchState:
             return self._pins.get(version.model_name, {}).get(version.number)
 
     def set_models(self, models: dict[str, ModelState]) -> None:
+        """Notes what the registry says; what served last of a withdrawn model is forgotten."""
         with self._lock:
             self._models = dict(models)
+            for name in [name for name in self._last_good if self._withdrawn(name)]:
+                del self._last_good[name]
         self._save()
 
     def set_last_good(self, model_name: str, number: int) -> None:
         with self._lock:
+            if self._withdrawn(model_name):
+                return  # decided before that was known
             self._last_good[model_name] = number
         self._save()
 
@@ -75,6 +80,10 @@ class WatchState:
             while len(pins) > _MOST_PINS:
                 del pins[min(pins)]
         self._save()
+
+    def _withdrawn(self, model_name: str) -> bool:
+        model = self._models.get(model_name)
+        return model is not None and not model.versions
 
     def _read(self) -> None:
         try:

@@ -148,6 +148,7 @@ class Source:
     async def desired(self) -> dict[str, tuple[int, ...]]:
         if self.error is not None:
             raise ValueError(self.error)
+        self.served = {name: number for name, number in self.served.items() if self.wanted.get(name)}
         return dict(self.wanted)
 
     async def record(self, version: ModelVersion) -> VersionRecord:
