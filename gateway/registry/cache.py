@@ -51,6 +51,7 @@ class VersionCache:
     def __init__(self, folder: Path, state: WatchState) -> None:
         self._versions = folder / _VERSIONS
         self._staging = folder / _STAGING
+        shutil.rmtree(self._staging, ignore_errors=True)  # what an earlier life left half copied
         self._state = state
         self._proved: dict[Path, _Signature] = {}
         self._lock = threading.Lock()
@@ -95,7 +96,6 @@ class VersionCache:
 
     def prune(self, keep: Collection[ModelVersion]) -> None:
         """Removes every copy but those of `keep` and, of each model, the two latest others: for going back."""
-        shutil.rmtree(self._staging, ignore_errors=True)
         names = {self._place(version, digest) for version in keep if (digest := self._state.pinned(version))}
         for model in self._versions.glob("*"):
             others = [path for path in model.iterdir() if path not in names]
