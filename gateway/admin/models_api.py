@@ -1,8 +1,10 @@
 """The registry over REST: the twin of `sluice models …`, below /v1/registry on the admin listener.
 
 Decides paths, forms and status codes; what is allowed is the registry's business. Invariants: nothing blocks the event
-loop; one change at a time; a web page cannot ask for a change, because every POST needs a content type that browsers
-send across sites only after asking, and must come from the listener's own origin if it names one.
+loop; a rollback waits for nobody, since pointers are replaced only as they were read, while versions are written one
+at a time; uploads are bounded in number, size and time; a web page cannot ask for a change, because every POST needs a
+content type that browsers send across sites only after asking, and must come from the listener's own origin if it
+names one.
 """
 
 from __future__ import annotations
@@ -39,17 +41,24 @@ from gateway.registry.verifying import models_in, verify_model
 from gateway.versions import ModelVersion
 
 MOST_UPLOAD_BYTES = 4 << 30
+MOST_UPLOADS = 2
+"""Received or waiting to be published at one time: each takes as much of the disk as it has bytes, twice."""
+_STALL_S = 30.0
+_RECEIVE_S = 3600.0
 _JSON, _ONNX, _TAR = "application/json", "application/octet-stream", "application/x-tar"
 _Answer = dict[str, Any]
 _Work = Callable[[Store], _Answer]
 
 
 class RegistryApi:
-    """Answers for the registry at `location`."""
+    """Answers for the registry at `location`; an upload of which nothing comes for `stall_s` seconds is ended."""
 
-    def __init__(self, location: str) -> None:
+    def __init__(self, location: str, stall_s: float = _STALL_S) -> None:
         self._location = location
-        self._changing = asyncio.Lock()
+        self._stall_s = stall_s
+        self._writing = asyncio.Lock()
+        self._verifying = asyncio.Lock()
+        self._uploads = 0
 
     def add_to(self, app: web.Application) -> None:
         """Adds the routes."""
@@ -126,7 +135,7 @@ class RegistryApi:
             findings = [finding for model in models for finding in verify_model(store, model, body.get("version"))]
             return {"models": models, "findings": [asdict(finding) for finding in findings]}
 
-        return await self._answer(work)
+        return await self._alone(self._verifying, work)
 
     async def _gc(self, request: web.Request) -> web.Response:
         body = await _body(request, {"dry_run": bool, "retired_hours": float, "unfinished_hours": float})
@@ -144,7 +153,7 @@ class RegistryApi:
                 "journal_entries_recovered": found.recovered,
             }
 
-        return await self._answer(work)
+        return await self._alone(self._writing, work)
 
     async def _publish(self, request: web.Request) -> web.Response:
         """The body is an ONNX file, or a tar archive of a prepared folder; options are in the query."""
@@ -158,22 +167,29 @@ class RegistryApi:
             tool=f"sluice {gateway.__version__}, REST",
         )
         who = _who(request, query)
-        with tempfile.TemporaryDirectory(prefix="sluice-publish-") as folder:
-            upload = Path(folder, "model.onnx" if request.content_type == _ONNX else "folder.tar")
-            await _receive(request, upload)
+        if self._uploads >= MOST_UPLOADS:
+            raise web.HTTPConflict(reason=f"{self._uploads} uploads are under way: try again")
+        self._uploads += 1
+        try:
+            with tempfile.TemporaryDirectory(prefix="sluice-publish-") as folder:
+                upload = Path(folder, "model.onnx" if request.content_type == _ONNX else "folder.tar")
+                await _receive(request, upload, self._stall_s)
 
-            def work(store: Store) -> _Answer:
-                source = upload if request.content_type == _ONNX else _unpacked(upload)
-                return asdict(publish_version(store, source, model, options=options, **who))
+                def work(store: Store) -> _Answer:
+                    source = upload if request.content_type == _ONNX else _unpacked(upload)
+                    return asdict(publish_version(store, source, model, options=options, **who))
 
-            return await self._answer(work)
+                async with self._writing:
+                    return await self._answer(work)
+        finally:
+            self._uploads -= 1
 
     # ------------------------------------------------------------------ the way there
 
     def _changed(
         self, handler: Callable[[web.Request], Awaitable[web.Response]]
     ) -> Callable[[web.Request], Awaitable[web.Response]]:
-        """Lets one change at a time through, and none that a foreign web page asked for."""
+        """Lets no change through that a foreign web page asked for."""
 
         async def guarded(request: web.Request) -> web.Response:
             origin = request.headers.get("Origin")
@@ -181,12 +197,16 @@ class RegistryApi:
                 raise web.HTTPForbidden(reason="a page of another site asked for this")
             if request.content_type not in (_JSON, _ONNX, _TAR):
                 raise web.HTTPUnsupportedMediaType(reason=f"send {_JSON}")
-            if self._changing.locked():
-                raise web.HTTPConflict(reason="another change of the registry is under way: try again")
-            async with self._changing:
-                return await handler(request)
+            return await handler(request)
 
         return guarded
+
+    async def _alone(self, lock: asyncio.Lock, work: _Work) -> web.Response:
+        """Answers unless the like is under way: it would take a thread each, and those are few."""
+        if lock.locked():
+            raise web.HTTPConflict(reason="another request of this kind is under way: try again")
+        async with lock:
+            return await self._answer(work)
 
     async def _answer(self, work: _Work) -> web.Response:
         try:
@@ -246,14 +266,23 @@ def _who(request: web.Request, given: Any) -> dict[str, str]:
     return {"actor": given.get("actor") or f"admin API ({request.remote})", "reason": given.get("reason") or ""}
 
 
-async def _receive(request: web.Request, target: Path) -> None:
+async def _receive(request: web.Request, target: Path, stall_s: float) -> None:
+    """Writes the body to `target`, if it comes in time and is not too large."""
     size = 0
-    with await asyncio.to_thread(open, target, "xb") as file:
-        async for chunk in request.content.iter_chunked(1 << 20):
-            size += len(chunk)
-            if size > MOST_UPLOAD_BYTES:
-                raise web.HTTPRequestEntityTooLarge(max_size=MOST_UPLOAD_BYTES, actual_size=size)
-            await asyncio.to_thread(file.write, chunk)
+    try:
+        with await asyncio.to_thread(open, target, "xb") as file:
+            async with asyncio.timeout(_RECEIVE_S):
+                while True:
+                    async with asyncio.timeout(stall_s):
+                        chunk = await request.content.readany()
+                    if not chunk:
+                        return
+                    size += len(chunk)
+                    if size > MOST_UPLOAD_BYTES:
+                        raise web.HTTPRequestEntityTooLarge(max_size=MOST_UPLOAD_BYTES, actual_size=size)
+                    await asyncio.to_thread(file.write, chunk)
+    except TimeoutError:
+        raise web.HTTPRequestTimeout(reason="the upload took too long, or nothing more came") from None
 
 
 def _unpacked(archive: Path) -> Path:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import io
 import tarfile
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from gateway.admin import models_api
 from gateway.admin.models_api import RegistryApi
 from gateway.registry import journal
 from gateway.registry.folder_store import FolderStore
@@ -31,10 +33,10 @@ def root(tmp_path: Path) -> Path:
     return folder
 
 
-def talk(root: Path, conversation: Callable[[Ask], Awaitable[None]]) -> None:
+def talk(root: Path, conversation: Callable[[Ask], Awaitable[None]], **settings: float) -> None:
     async def run() -> None:
         app = web.Application(client_max_size=4096)
-        RegistryApi(str(root)).add_to(app)
+        RegistryApi(str(root), **settings).add_to(app)
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -144,3 +146,77 @@ def test_a_registry_that_is_gone_is_reported(tmp_path: Path) -> None:
         assert (await ask("GET", "/models"))[0] == 503
 
     talk(tmp_path / "nothing", conversation)
+
+
+class Upload:
+    """A body whose second half comes when the test says so."""
+
+    def __init__(self) -> None:
+        self.begun, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def body(self) -> AsyncIterator[bytes]:
+        yield MODEL[:10]
+        self.begun.set()
+        await self.go_on.wait()
+        yield MODEL[10:]
+
+
+async def begin(ask: Ask) -> tuple[Upload, asyncio.Future[tuple[int, Any]]]:
+    upload = Upload()
+    asked = asyncio.get_running_loop().create_task(ask("POST", "/models/m/publish", data=upload.body(), headers=ONNX))
+    await upload.begun.wait()
+    return upload, asked
+
+
+def test_uploads_keep_nobody_from_rolling_back(root: Path) -> None:
+    async def conversation(ask: Ask) -> None:
+        for _ in range(2):
+            assert (await ask("POST", "/models/m/publish?serve=true", data=MODEL, headers=ONNX))[0] == 200
+        uploads = [await begin(ask) for _ in range(models_api.MOST_UPLOADS)]
+        assert (await ask("POST", "/models/m/serve", json={"version": 1}))[0] == 200
+        assert (await ask("POST", "/models/m/retire", json={"version": 2}))[0] == 200
+        assert (await ask("POST", "/verify", json={}))[0] == 200
+        assert (await ask("POST", "/gc", json={}))[0] == 200
+        assert (await ask("POST", "/models/m/publish", data=MODEL, headers=ONNX))[0] == 409
+        for upload, _ in uploads:
+            upload.go_on.set()
+        answers = [await asked for _, asked in uploads]
+        assert [status for status, _ in answers] == [200] * len(uploads)
+        assert {found["version"]["number"] for _, found in answers} == {3, 4}
+        assert (await ask("POST", "/models/m/publish", data=MODEL, headers=ONNX))[0] == 200
+
+    talk(root, conversation)
+
+
+def test_a_verify_keeps_nobody_from_rolling_back(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def verify(*arguments: Any) -> list[Any]:
+        begun.set()
+        assert go_on.wait(20)
+        return []
+
+    monkeypatch.setattr(models_api, "verify_model", verify)
+
+    async def conversation(ask: Ask) -> None:
+        await ask("POST", "/models/m/publish?serve=true", data=MODEL, headers=ONNX)
+        verifying = asyncio.get_running_loop().create_task(ask("POST", "/verify", json={}))
+        try:
+            assert await asyncio.to_thread(begun.wait, 20)
+            assert (await ask("POST", "/models/m/serve", json={"version": 1}))[0] == 200
+            assert (await ask("POST", "/verify", json={}))[0] == 409, "each takes a thread and the disk"
+        finally:
+            go_on.set()
+        assert (await verifying)[0] == 200
+
+    talk(root, conversation)
+
+
+def test_an_upload_that_stalls_is_ended(root: Path) -> None:
+    async def conversation(ask: Ask) -> None:
+        upload, asked = await begin(ask)
+        assert (await asked)[0] == 408
+        upload.go_on.set()
+
+    talk(root, conversation, stall_s=0.05)
+    assert not (root / "m").exists()
