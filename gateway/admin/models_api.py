@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import tarfile
-import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
 import gateway
+from gateway.admin.upload import received, unpacked
 from gateway.registry.collecting import Ages, collect
 from gateway.registry.describing import DescribeOptions
 from gateway.registry.document import DocumentError
@@ -40,11 +38,9 @@ from gateway.registry.switching import (
 from gateway.registry.verifying import models_in, verify_model
 from gateway.versions import ModelVersion
 
-MOST_UPLOAD_BYTES = 4 << 30
 MOST_UPLOADS = 2
 """Received or waiting to be published at one time: each takes as much of the disk as it has bytes, twice."""
 _STALL_S = 30.0
-_RECEIVE_S = 3600.0
 _JSON, _ONNX, _TAR = "application/json", "application/octet-stream", "application/x-tar"
 _Answer = dict[str, Any]
 _Work = Callable[[Store], _Answer]
@@ -171,12 +167,10 @@ class RegistryApi:
             raise web.HTTPConflict(reason=f"{self._uploads} uploads are under way: try again")
         self._uploads += 1
         try:
-            with tempfile.TemporaryDirectory(prefix="sluice-publish-") as folder:
-                upload = Path(folder, "model.onnx" if request.content_type == _ONNX else "folder.tar")
-                await _receive(request, upload, self._stall_s)
+            async with received(request, self._stall_s) as upload:
 
                 def work(store: Store) -> _Answer:
-                    source = upload if request.content_type == _ONNX else _unpacked(upload)
+                    source = upload if request.content_type == _ONNX else unpacked(upload)
                     return asdict(publish_version(store, source, model, options=options, **who))
 
                 async with self._writing:
@@ -264,34 +258,3 @@ async def _body(request: web.Request, allowed: dict[str, type]) -> dict[str, Any
 
 def _who(request: web.Request, given: Any) -> dict[str, str]:
     return {"actor": given.get("actor") or f"admin API ({request.remote})", "reason": given.get("reason") or ""}
-
-
-async def _receive(request: web.Request, target: Path, stall_s: float) -> None:
-    """Writes the body to `target`, if it comes in time and is not too large."""
-    size = 0
-    try:
-        with await asyncio.to_thread(open, target, "xb") as file:
-            async with asyncio.timeout(_RECEIVE_S):
-                while True:
-                    async with asyncio.timeout(stall_s):
-                        chunk = await request.content.readany()
-                    if not chunk:
-                        return
-                    size += len(chunk)
-                    if size > MOST_UPLOAD_BYTES:
-                        raise web.HTTPRequestEntityTooLarge(max_size=MOST_UPLOAD_BYTES, actual_size=size)
-                    await asyncio.to_thread(file.write, chunk)
-    except TimeoutError:
-        raise web.HTTPRequestTimeout(reason="the upload took too long, or nothing more came") from None
-
-
-def _unpacked(archive: Path) -> Path:
-    folder = archive.parent / "folder"
-    try:
-        with tarfile.open(archive, "r:") as tar:
-            if sum(member.size for member in tar) > MOST_UPLOAD_BYTES:
-                raise BadSource("the archive unpacks to too much")
-            tar.extractall(folder, filter="data")
-    except (tarfile.TarError, OSError) as error:
-        raise BadSource(f"the archive cannot be unpacked: {error}") from error
-    return folder

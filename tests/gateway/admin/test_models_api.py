@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import shutil
 import tarfile
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,7 +15,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from gateway.admin import models_api
+from gateway.admin import models_api, upload
 from gateway.admin.models_api import RegistryApi
 from gateway.registry import journal
 from gateway.registry.folder_store import FolderStore
@@ -162,10 +163,10 @@ class Upload:
 
 
 async def begin(ask: Ask) -> tuple[Upload, asyncio.Future[tuple[int, Any]]]:
-    upload = Upload()
-    asked = asyncio.get_running_loop().create_task(ask("POST", "/models/m/publish", data=upload.body(), headers=ONNX))
-    await upload.begun.wait()
-    return upload, asked
+    sent = Upload()
+    asked = asyncio.get_running_loop().create_task(ask("POST", "/models/m/publish", data=sent.body(), headers=ONNX))
+    await sent.begun.wait()
+    return sent, asked
 
 
 def test_uploads_keep_nobody_from_rolling_back(root: Path) -> None:
@@ -178,8 +179,8 @@ def test_uploads_keep_nobody_from_rolling_back(root: Path) -> None:
         assert (await ask("POST", "/verify", json={}))[0] == 200
         assert (await ask("POST", "/gc", json={}))[0] == 200
         assert (await ask("POST", "/models/m/publish", data=MODEL, headers=ONNX))[0] == 409
-        for upload, _ in uploads:
-            upload.go_on.set()
+        for body, _ in uploads:
+            body.go_on.set()
         answers = [await asked for _, asked in uploads]
         assert [status for status, _ in answers] == [200] * len(uploads)
         assert {found["version"]["number"] for _, found in answers} == {3, 4}
@@ -214,9 +215,49 @@ def test_a_verify_keeps_nobody_from_rolling_back(root: Path, monkeypatch: pytest
 
 def test_an_upload_that_stalls_is_ended(root: Path) -> None:
     async def conversation(ask: Ask) -> None:
-        upload, asked = await begin(ask)
+        body, asked = await begin(ask)
         assert (await asked)[0] == 408
-        upload.go_on.set()
+        body.go_on.set()
 
     talk(root, conversation, stall_s=0.05)
     assert not (root / "m").exists()
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_archives_with_too_many_members_are_refused_before_any_is_written(
+    root: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(upload, "MOST_MEMBERS", 20)
+    monkeypatch.setattr(tarfile.TarFile, "extractall", lambda *_, **__: pytest.fail("it was unpacked"))
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for index in range(21):
+            member = tarfile.TarInfo(f"artifacts/{index}")
+            member.type = tarfile.REGTYPE if kind == "file" else tarfile.DIRTYPE
+            tar.addfile(member, io.BytesIO())
+
+    async def conversation(ask: Ask) -> None:
+        headers = {"Content-Type": "application/x-tar"}
+        status, reason = await ask("POST", "/models/m/publish", data=buffer.getvalue(), headers=headers)
+        assert (status, reason) == (422, "the archive has more than 20 members")
+
+    talk(root, conversation)
+
+
+def test_what_was_uploaded_is_removed_off_the_event_loop(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads, remove = [], shutil.rmtree
+
+    def removing(path: Any, *arguments: Any, **settings: Any) -> None:
+        threads.append((threading.current_thread() is threading.main_thread(), Path(path)))
+        remove(path, *arguments, **settings)
+
+    monkeypatch.setattr(shutil, "rmtree", removing)
+
+    async def conversation(ask: Ask) -> None:
+        assert (await ask("POST", "/models/m/publish", data=MODEL, headers=ONNX))[0] == 200
+        assert (await ask("POST", "/models/m/publish", data=b"no model", headers=ONNX))[0] == 422
+
+    talk(root, conversation)
+    uploads = [(main, path) for main, path in threads if path.name.startswith("sluice-publish-")]
+    assert [main for main, _ in uploads] == [False, False]
+    assert not any(path.exists() for _, path in uploads)
