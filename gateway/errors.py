@@ -54,3 +54,7 @@ class GatewayError(Exception):
 def invalid(message: str) -> GatewayError:
     """Returns the error for input that is the caller's mistake."""
     return GatewayError(ErrorCode.INVALID_REQUEST, message)
+
+
+class SourceUnreadable(ValueError):
+    """A registry cannot be read at the moment, which says nothing about the versions in it."""

@@ -139,7 +139,8 @@ class VersionRecords(Protocol):
         """Returns what the registry recorded, after proving that every file is the one that was published.
 
         Raises:
-            ValueError: with what is wrong, naming the file.
+            SourceUnreadable: the registry cannot be read at the moment.
+            ValueError: with what is wrong with the version, naming the file.
         """
         ...
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from gateway.core.reconciling import Action, ActionKind
-from gateway.engine.bringup import BringUp, Predecessor, Unfit
+from gateway.engine.bringup import BringUp, Predecessor, Unfit, Unread
 from gateway.engine.quarantine import Quarantine
 from gateway.engine.replicas import Replica, ReplicaSet
 from gateway.engine.versions import VersionTable
@@ -89,7 +89,7 @@ class Actions:
                 raise GatewayError(ErrorCode.BACKEND_UNREACHABLE, f"{replica.name} went away while it was being loaded")
         except GatewayError as error:
             everywhere = range(len(self._replicas))
-            where = everywhere if isinstance(error, Unfit) else (index,)
+            where = everywhere if isinstance(error, Unfit | Unread) else (index,)
             guilty = error.code is not ErrorCode.BACKEND_UNREACHABLE
             self._quarantine.put(version, error.message, where, guilty=guilty)
             self._versions.failed(version, error.message)
@@ -124,8 +124,9 @@ class Actions:
         version = action.version
         try:
             await self._bring_up.vouch(incoming)
-        except Unfit as error:
-            self._quarantine.put(incoming, error.message, range(len(self._replicas)))
+        except (Unfit, Unread) as error:
+            everywhere = range(len(self._replicas))
+            self._quarantine.put(incoming, error.message, everywhere, guilty=isinstance(error, Unfit))
             return
         if action.kind is ActionKind.DRAIN:
             served = self._versions.get(version)

@@ -16,7 +16,7 @@ from gateway.engine.replicas import Replica
 from gateway.engine.served import ServedVersion
 from gateway.engine.trial import execute
 from gateway.engine.warmup import warm
-from gateway.errors import ErrorCode, GatewayError
+from gateway.errors import ErrorCode, GatewayError, SourceUnreadable
 from gateway.messages import ModelMetadata
 from gateway.ports import Clock, VersionRecords
 from gateway.versions import GoldenSet, ModelVersion, VersionRecord, VersionState
@@ -27,6 +27,13 @@ class Unfit(GatewayError):
 
     def __init__(self, message: str) -> None:
         super().__init__(ErrorCode.BACKEND_FAILED, message)
+
+
+class Unread(GatewayError):
+    """Nothing is known of the version because the registry could not be read: nobody's fault, and it passes."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(ErrorCode.BACKEND_UNREACHABLE, message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +62,13 @@ class BringUp:
         self._on_state = on_state
 
     async def vouch(self, version: ModelVersion) -> VersionRecord | None:
-        """Returns what is recorded of the version, its files proved. Raises Unfit."""
+        """Returns what is recorded of the version, its files proved. Raises Unfit or Unread."""
         if self._records is None:
             return None
         try:
             return await self._records.record(version)
+        except SourceUnreadable as error:
+            raise Unread(str(error)) from error
         except ValueError as error:
             raise Unfit(str(error)) from error
 

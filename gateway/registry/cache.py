@@ -155,7 +155,7 @@ class VersionCache:
 
 def _copy(version: ModelVersion, manifest: Manifest, reader: Reader, folder: Path) -> None:
     """Copies every file of the version and compares what went through with the manifest."""
-    problems, missing = [], []
+    problems, missing, unread = [], [], []
     for entry in manifest.files:
         key = f"{version.model_name}/{version.number}/{entry.path}"
         target = folder / entry.path
@@ -166,15 +166,19 @@ def _copy(version: ModelVersion, manifest: Manifest, reader: Reader, folder: Pat
             absent = _absent(reader, key)
             if absent and entry.source is not None:
                 missing.append(entry.path)
+            elif absent:
+                problems.append(f"{entry.path} is missing")
             else:
-                problems.append(f"{entry.path} is missing" if absent else str(error))
+                unread.append(str(error))
             continue
         if written.size != entry.size:
             problems.append(f"{entry.path} has {written.size} bytes, the manifest says {entry.size}")
         elif written.sha256 != entry.sha256:
             problems.append(f"{entry.path} has another sha256 than the manifest says")
     if problems:
-        raise IntegrityError(str(version), problems + [f"{path} was not fetched" for path in missing])
+        raise IntegrityError(str(version), problems + unread + [f"{path} was not fetched" for path in missing])
+    if unread:
+        raise StoreError("; ".join(unread))
     if missing:
         names = ", ".join(missing)
         raise ArtifactsNotFetched(

@@ -11,6 +11,7 @@ import logging
 from contextlib import suppress
 from pathlib import Path
 
+from gateway.errors import SourceUnreadable
 from gateway.registry import layout
 from gateway.registry.document import MAX_DOCUMENT_BYTES, DocumentError
 from gateway.registry.integrity import check_manifest, verify_version
@@ -21,7 +22,7 @@ from gateway.versions import ModelVersion
 _log = logging.getLogger("sluice.registry")
 
 
-class RegistryError(ValueError):
+class RegistryError(SourceUnreadable):
     """The registry itself cannot be read, or does not have what was asked for."""
 
 
