@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 
 from jobs import files, processes, reading
 from jobs.sampler import Sampler
-from jobs.spot import SpotSimulator, simulate
+from jobs.spot import Loss, SpotSimulator, simulate
 from tests.jobs.training import BATCH, ROWS
 from tests.jobs.world import MEMORY, ROOT, World, world
 
@@ -108,20 +109,43 @@ def main_of(w: World, number: int, attempt: int) -> int | None:
 
 
 def test_a_spot_market_changes_nothing(tmp_path: Path, undisturbed: Arrays) -> None:
+    """Losses come when the training has got so far, not after so many seconds: a quick machine is lost as often."""
+
     async def story() -> None:
         async with world(tmp_path) as w:
-            stop = asyncio.Event()
-            market = asyncio.get_running_loop().create_task(simulate(w.runner, SpotSimulator(seed=3, mean_s=0.6), stop))
             number = await w.submit(**JOB)
-            await w.until(lambda: len(w.store.attempts(number)) > 4, "four losses")
-            stop.set()
+            market = ProgressMarket(w, number, [100, 250, 400, 550, 700])
+            await simulate(w.runner, market, market.closed)
             record = await w.ended(number)
-            await market
             assert record.state == "succeeded"
-            assert record.interruptions >= 4
+            assert record.interruptions == 5
             check(undisturbed, result(w, number))
 
     asyncio.run(story())
+
+
+class ProgressMarket(SpotSimulator):
+    """A market whose next loss comes when the job has done so many steps."""
+
+    def __init__(self, w: World, number: int, steps: list[int]) -> None:
+        super().__init__(seed=3, mean_s=1.0)
+        self.closed = asyncio.Event()
+        self._w, self._number, self._steps, self._taken = w, number, steps, 0
+
+    def pause_s(self) -> float:
+        return 0.02
+
+    def loss(self, jobs: Sequence[int]) -> Loss | None:
+        runs = self._w.store.attempts(self._number)
+        if len(runs) != self._taken + 1 or main_of(self._w, self._number, len(runs)) is None:
+            return None
+        rows = reading.metrics(self._w.state.metrics(self._number))
+        if not rows or rows[-1]["at"] < runs[-1].started_at or rows[-1]["step"] < self._steps[self._taken]:
+            return None
+        self._taken += 1
+        if self._taken == len(self._steps):
+            self.closed.set()
+        return super().loss(jobs)
 
 
 def test_notice_saves_before_it_ends(tmp_path: Path) -> None:
