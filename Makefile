@@ -2,6 +2,7 @@
 #
 # Two environments (docs/adr/0005): .venv holds the gateway (numpy 2), .venv-triton holds Triton, the engines that models
 # use inside it, and Triton's own clients (numpy 1.26; requirements/ says why). Both are made on first use.
+# The tests add .venv-servers (S3 and MLflow servers), the load tests .venv-load (locust).
 
 PYTHON ?= python3
 # The interpreter for .venv-triton: 3.11 or 3.12 with a shared library; found by itself if not named.

@@ -123,7 +123,7 @@ class ModelMetadata:
     Shapes include the batch dimension as -1 when `max_batch_size` > 0; `max_batch_size` 0 means "never batch".
     `optional_inputs` may be left out of a request. `instance_count` is how many batches the backend executes at once.
     `batchable` is False for models that must not be batched here (stateful, decoupled, ragged, shape tensors) although
-    they have a batch dimension; `unbatchable_reason` then says why. `labels` maps an output's name to its class labels.
+    they have a batch dimension; `unbatchable_reason` then says why.
     """
 
     name: str

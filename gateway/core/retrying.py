@@ -1,6 +1,6 @@
 """Budgets that keep repeated work a small share of first attempts.
 
-One budget guards re-runs of failed batches member by member, one guards retries of calls that never reached the
+One budget guards re-runs of failed batches in halves, one guards retries of calls that never reached the
 backend: when everything fails, the extra load stays under `ratio` of the ordinary load instead of multiplying it.
 The idea is the retry budget of Finagle and linkerd; the counts here are integers, so that runs can be replayed.
 """
