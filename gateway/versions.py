@@ -1,4 +1,4 @@
-"""Version nouns: which version of a model exists, in what state, what is recorded of it, and which gets traffic."""
+"""Version nouns: which version of a model exists, in what state, and what is recorded of it."""
 
 from __future__ import annotations
 
@@ -31,23 +31,6 @@ class VersionState(enum.Enum):
     DRAINING = "draining"
     UNLOADED = "unloaded"
     FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """Where requests that name no version go: (version number, weight in basis points), summing to 10,000."""
-
-    model_name: str
-    targets: tuple[tuple[int, int], ...]
-    salt: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class RouteTable:
-    """The whole routing truth at one generation; replaced by one assignment, never changed."""
-
-    generation: int
-    routes: Mapping[str, Route]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 
-from gateway.versions import Route
-
-BUCKETS = 10_000
+from gateway.routes import BUCKETS, Route
 
 
 def bucket(salt: str, key: str) -> int:

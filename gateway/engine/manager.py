@@ -26,7 +26,8 @@ from gateway.engine.versions import VersionTable
 from gateway.engine.watching import SourceWatch
 from gateway.messages import ModelMetadata, Nanos
 from gateway.ports import Clock, Observer, VersionRecords
-from gateway.versions import ModelVersion, Route, RouteTable
+from gateway.routes import Route, RouteTable
+from gateway.versions import ModelVersion
 
 _log = logging.getLogger("sluice.manager")
 _SECOND: Nanos = 1_000_000_000

@@ -20,7 +20,8 @@ from gateway.engine.served import ServedVersion
 from gateway.errors import ErrorCode, GatewayError
 from gateway.messages import InferRequest, ModelMetadata, RequestContext
 from gateway.ports import Clock, Observer, Reply
-from gateway.versions import RouteTable, VersionState
+from gateway.routes import RouteTable
+from gateway.versions import VersionState
 
 
 class InferService:

@@ -19,8 +19,9 @@ from gateway.engine.service import InferService
 from gateway.errors import ErrorCode, GatewayError
 from gateway.messages import InferRequest, InferResponse, ModelMetadata, RequestContext, RequestHead
 from gateway.ports import Clock
+from gateway.routes import Route, RouteTable
 from gateway.tensors import DataType, TensorSpec
-from gateway.versions import ModelVersion, Route, RouteTable, VersionState
+from gateway.versions import ModelVersion, VersionState
 from tests.support.clock import ManualClock
 
 MILLISECOND = 1_000_000

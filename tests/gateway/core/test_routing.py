@@ -3,7 +3,7 @@ import random
 import pytest
 
 from gateway.core.routing import BUCKETS, bucket, check_route, choose
-from gateway.versions import Route
+from gateway.routes import Route
 
 
 def keys_by_bucket() -> dict[int, str]:
