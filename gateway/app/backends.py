@@ -150,7 +150,7 @@ class Backends:
     def _look_up(self, version: ModelVersion) -> tuple[VersionDescription, Path]:
         if self.watcher is None:
             raise ValueError(f"{version} is the backend's own")
-        return self.watcher.look_up(version)
+        return self.watcher.copy_of(version)
 
 
 __all__ = ["Backends", "TritonSetupError", "TritonStartError"]

@@ -21,6 +21,7 @@ from gateway.registry.document import MAX_DOCUMENT_BYTES, DocumentError
 from gateway.registry.manifest import Manifest
 from gateway.registry.recorded import record_of
 from gateway.registry.serving import parse_serving
+from gateway.registry.shared_reads import SharedReads
 from gateway.registry.store import StoreError
 from gateway.registry.watch_state import ModelState, WatchState
 from gateway.versions import ModelVersion, VersionRecord
@@ -51,6 +52,7 @@ class RegistryWatcher:
         self._alarms: dict[str, str] = {}
         self._warned: set[str] = set()
         self._first = True
+        self._reads = SharedReads(self.look_up)
 
     # ------------------------------------------------------------------ ports.RegistrySource
 
@@ -100,8 +102,13 @@ class RegistryWatcher:
     # ------------------------------------------------------------------ ports.VersionRecords
 
     async def record(self, version: ModelVersion) -> VersionRecord:
-        """Returns what the version must be and answer; see `ports.VersionRecords.record`."""
-        return await asyncio.to_thread(self._record, version)
+        """Returns what the version must be and answer; see `ports.VersionRecords.record`.
+
+        A version that is here is served from here, however the registry hangs; of one that is not, every caller joins
+        the one read that is under way.
+        """
+        found = await asyncio.to_thread(self._copied, version) or await self._reads.get(version)
+        return await asyncio.to_thread(record_of, *found)
 
     def look_up(self, version: ModelVersion) -> tuple[Manifest, Path]:
         """Returns the version's manifest and the folder of its proved copy (blocking).
@@ -113,6 +120,17 @@ class RegistryWatcher:
             return self._cache.admit(version, self._reader)
         except StoreError as error:
             raise RegistryError(str(error)) from error
+
+    def copy_of(self, version: ModelVersion) -> tuple[Manifest, Path]:
+        """Returns the same of a version that was looked up before; never asks the registry, which may hang.
+
+        Raises:
+            ValueError: the copy is no longer there or no longer right.
+        """
+        found = self._copied(version)
+        if found is None:
+            raise RegistryError(f"the verified copy of {version} has vanished or was changed; copying it again")
+        return found
 
     def allows_breaking(self, model_name: str) -> bool:
         model = self._models.get(model_name)
@@ -213,8 +231,11 @@ class RegistryWatcher:
             elif hashlib.sha256(stored.content).hexdigest() != pinned:
                 alarms[str(version)] = f"{version}: {self._cache.changed(version)}; serving the verified copy"
 
-    def _record(self, version: ModelVersion) -> VersionRecord:
-        return record_of(*self.look_up(version))
+    def _copied(self, version: ModelVersion) -> tuple[Manifest, Path] | None:
+        try:
+            return self._cache.admit(version, None)
+        except StoreError:
+            return None
 
     def _in_use(self) -> set[ModelVersion]:
         used = {ModelVersion(name, number) for name, model in self._models.items() for number in model.versions}
