@@ -75,7 +75,8 @@ class ModelPicture:
 
     `desired` is the complete set of versions to serve, the stable one first; empty withdraws the model. `last_good` is
     the version that was the last to get the traffic, also in an earlier life of this gateway; `routed` the one that
-    gets it now. `connected` are the replicas that can be spoken to.
+    gets it now. `connected` are the replicas that can be spoken to. `barred` versions may be asked for by number, but
+    would break callers of the one that served last: they never get traffic that names no version.
     """
 
     name: str
@@ -86,6 +87,7 @@ class ModelPicture:
     last_good: int | None = None
     routed: int | None = None
     policy: SwapPolicy = SwapPolicy.AVAILABILITY
+    barred: frozenset[int] = frozenset()
 
 
 def target(picture: ModelPicture) -> int | None:
@@ -97,11 +99,12 @@ def target(picture: ModelPicture) -> int | None:
     if not picture.desired:
         return None
     stable = picture.desired[0]
-    ready = {number for number, status in picture.versions.items() if status.ready}
+    ready = {number for number, status in picture.versions.items() if status.ready} - picture.barred
     if stable in ready and (picture.routed not in ready or _settled(picture, picture.versions[stable])):
         return stable
     candidates = (picture.routed, *picture.desired, picture.last_good, *sorted(ready, reverse=True))
-    return next((number for number in candidates if number in ready), stable)
+    nobody = picture.last_good if stable in picture.barred and picture.last_good is not None else stable
+    return next((number for number in candidates if number in ready), nobody)
 
 
 def next_action(picture: ModelPicture) -> Action | None:
@@ -142,6 +145,8 @@ def _wanted(picture: ModelPicture) -> tuple[int, ...]:
     if not desired or last is None or last in desired:
         return desired
     stable = picture.versions.get(desired[0])
+    if desired[0] in picture.barred:
+        return (last, *desired)
     if stable is not None and stable.ready:
         return desired
     if picture.policy is SwapPolicy.RESOURCE and (stable is None or not stable.retry_at):

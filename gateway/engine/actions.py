@@ -14,6 +14,7 @@ from gateway.core.reconciling import Action, ActionKind
 from gateway.engine.bringup import BringUp, Predecessor, Unfit, Unread
 from gateway.engine.quarantine import Quarantine
 from gateway.engine.replicas import Replica, ReplicaSet
+from gateway.engine.succession import Succession
 from gateway.engine.versions import VersionTable
 from gateway.errors import ErrorCode, GatewayError
 from gateway.versions import ModelVersion
@@ -32,8 +33,12 @@ class Scene(Protocol):
 
     def still_wanted(self, version: ModelVersion) -> bool: ...
 
-    def takes_over(self, version: ModelVersion) -> bool:
-        """Whether the version is to get the traffic that another one gets now."""
+    def stable(self, version: ModelVersion) -> bool:
+        """Whether the version is the one that should get the traffic."""
+        ...
+
+    def last_good(self, name: str) -> int | None:
+        """Returns the version that was the last to get the model's traffic."""
         ...
 
     def publish(self) -> None: ...
@@ -49,6 +54,7 @@ class Actions:
         versions: VersionTable,
         quarantine: Quarantine,
         bring_up: BringUp,
+        succession: Succession,
         pause: Callable[[float], Coroutine[Any, Any, None]],
     ) -> None:
         self._scene = scene
@@ -56,6 +62,7 @@ class Actions:
         self._versions = versions
         self._quarantine = quarantine
         self._bring_up = bring_up
+        self._succession = succession
         self._pause = pause
         self.broken: set[tuple[ModelVersion, str]] = set()
 
@@ -79,11 +86,14 @@ class Actions:
         losses = replica.losses
         broken = (version, replica.name) in self.broken
         try:
+            self._bring_up.begins(version, replica, self._versions.get(version))
+            record = await self._bring_up.vouch(version)
+            await self._succession.recall(self._last_good(version), self._bring_up.vouch)
             async with replica.single_file:
                 if not self._scene.still_wanted(version):
                     return
                 served = await self._bring_up.bring(
-                    version, replica, self._versions.get(version), self._predecessor(version), fresh=broken
+                    version, replica, self._versions.get(version), self._predecessor(version), record, fresh=broken
                 )
             if replica.losses != losses:
                 raise GatewayError(ErrorCode.BACKEND_UNREACHABLE, f"{replica.name} went away while it was being loaded")
@@ -104,13 +114,20 @@ class Actions:
         self._scene.publish()
         served.scheduler.wake()
 
-    def _predecessor(self, version: ModelVersion) -> Predecessor | None:
-        """Returns what gets the traffic now, if `version` is to take it over."""
+    def _last_good(self, version: ModelVersion) -> ModelVersion | None:
+        number = self._scene.last_good(version.model_name)
+        return None if number in (None, version.number) else ModelVersion(version.model_name, number)
+
+    def _predecessor(self, version: ModelVersion) -> Predecessor:
+        """Returns what `version` takes over, if it is the one that should get the traffic."""
+        if not self._scene.stable(version):
+            return Predecessor(frozenset(), lambda metadata: "")
         routed = self._scene.routed(version.model_name)
-        if routed is None or not self._scene.takes_over(version):
-            return None
-        old = self._versions.get(ModelVersion(version.model_name, routed))
-        return Predecessor(old.version, old.metadata, frozenset(old.scheduler.batch_sizes)) if old is not None else None
+        old = self._versions.get(ModelVersion(version.model_name, routed)) if routed is not None else None
+        return Predecessor(
+            frozenset(old.scheduler.batch_sizes) if old is not None else frozenset(),
+            lambda metadata: self._succession.objection(version, metadata, stable=True),
+        )
 
     def _drain(self, version: ModelVersion) -> None:
         served = self._versions.get(version)
@@ -151,6 +168,7 @@ class Actions:
                 async with replica.single_file:
                     await self._take_off(version, replica)
         self._quarantine.forget(version)
+        self._succession.forget(version)
         self._versions.forget(version)
 
     async def _take_off(self, version: ModelVersion, replica: Replica) -> None:

@@ -7,10 +7,11 @@ use is warm. The first step that fails ends it, with the reason.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gateway.core.compatibility import breaking_changes, differences
+from gateway.core.compatibility import differences
 from gateway.core.golden import batches, mismatches, rows_of
 from gateway.engine.replicas import Replica
 from gateway.engine.served import ServedVersion
@@ -20,6 +21,8 @@ from gateway.errors import ErrorCode, GatewayError, SourceUnreadable
 from gateway.messages import ModelMetadata
 from gateway.ports import Clock, VersionRecords
 from gateway.versions import GoldenSet, ModelVersion, VersionRecord, VersionState
+
+_READ_SECONDS = 10.0
 
 
 class Unfit(GatewayError):
@@ -38,11 +41,11 @@ class Unread(GatewayError):
 
 @dataclass(frozen=True, slots=True)
 class Predecessor:
-    """The version that the new one takes over from: what its callers rely on, and the batch sizes they caused."""
+    """What the new version takes over from others: the batch sizes that callers of the old one caused, and, through
+    `objection` (of the new one's metadata), what they rely on."""
 
-    version: ModelVersion
-    metadata: ModelMetadata
-    batch_sizes: frozenset[int] = frozenset()
+    batch_sizes: frozenset[int]
+    objection: Callable[[ModelMetadata], str]
 
 
 class BringUp:
@@ -62,56 +65,60 @@ class BringUp:
         self._on_state = on_state
 
     async def vouch(self, version: ModelVersion) -> VersionRecord | None:
-        """Returns what is recorded of the version, its files proved. Raises Unfit or Unread."""
+        """Returns what is recorded of the version, its files proved. Raises Unfit or Unread.
+
+        Never called by who holds a replica: the registry may hang. Who waits gives up after a while so that other
+        things can be done for the model; the read goes on and is joined by the next attempt.
+        """
         if self._records is None:
             return None
         try:
-            return await self._records.record(version)
+            async with asyncio.timeout(_READ_SECONDS):
+                return await self._records.record(version)
+        except TimeoutError:
+            raise Unread(f"{version} is still being read from the registry after {_READ_SECONDS:g} s") from None
         except SourceUnreadable as error:
             raise Unread(str(error)) from error
         except ValueError as error:
             raise Unfit(str(error)) from error
+
+    def begins(self, version: ModelVersion, replica: Replica, current: ServedVersion | None) -> None:
+        """Says that the version is being brought up, unless it serves elsewhere already."""
+        if current is None or current.state is not VersionState.READY:
+            self._on_state(version, VersionState.LOADING, replica.name)
 
     async def bring(
         self,
         version: ModelVersion,
         replica: Replica,
         current: ServedVersion | None,
-        old: Predecessor | None,
+        old: Predecessor,
+        record: VersionRecord | None,
         *,
         fresh: bool,
     ) -> ServedVersion:
         """Returns the version, ready to serve on `replica`: `current` where that still fits, else a new one.
 
+        `record` is what `vouch` gave.
+
         Raises:
             GatewayError: which step failed and why; Unfit where it would fail on any replica.
         """
         serving = current is not None and current.state is VersionState.READY
-        if not serving:
-            self._on_state(version, VersionState.LOADING, replica.name)
-        record = await self.vouch(version)
         await replica.control.load(version, fresh=fresh)
         metadata = await replica.control.metadata(version)
-        self._check(record, metadata, old)
+        if record is not None and (problems := differences(record.metadata, metadata)):
+            raise Unfit(f"what was loaded is not what manifest.json says: {'; '.join(problems)}")
+        if objection := old.objection(metadata):
+            raise Unfit(objection)
         if current is None or current.metadata != metadata or current.state is VersionState.DRAINING:
             current = self._serve(version, metadata)
         if not serving:
             self._on_state(version, VersionState.WARMING, replica.name)
         if record is not None and record.golden is not None:
             await _prove(version, replica, record.golden, metadata)
-        await warm(
-            current, replica, self._clock, record.warmup if record is not None else (), old.batch_sizes if old else ()
-        )
+        await warm(current, replica, self._clock, record.warmup if record is not None else (), old.batch_sizes)
         return current
-
-    def _check(self, record: VersionRecord | None, metadata: ModelMetadata, old: Predecessor | None) -> None:
-        if record is not None and (problems := differences(record.metadata, metadata)):
-            raise Unfit(f"what was loaded is not what manifest.json says: {'; '.join(problems)}")
-        if old is None or self._records is None or self._records.allows_breaking(old.version.model_name):
-            return
-        if problems := breaking_changes(old.metadata, metadata):
-            raise Unfit(f"would break callers of version {old.version.number} (--allow-breaking lets it): "
-                        f"{'; '.join(problems)}")  # fmt: skip
 
 
 async def _prove(version: ModelVersion, replica: Replica, golden: GoldenSet, metadata: ModelMetadata) -> None:

@@ -21,17 +21,18 @@ from gateway.engine.quarantine import Quarantine
 from gateway.engine.replicas import Replica, ReplicaSet
 from gateway.engine.served import ServedVersion
 from gateway.engine.service import InferService
+from gateway.engine.silence import Silence
+from gateway.engine.succession import Succession
 from gateway.engine.tasks import TaskGroup
 from gateway.engine.versions import VersionTable
 from gateway.engine.watching import SourceWatch
 from gateway.messages import ModelMetadata, Nanos
 from gateway.ports import Clock, Observer, VersionRecords
 from gateway.routes import Route, RouteTable
-from gateway.versions import ModelVersion
+from gateway.versions import ModelVersion, VersionState
 
 _log = logging.getLogger("sluice.manager")
 _SECOND: Nanos = 1_000_000_000
-_UNREACHABLE_AFTER: Nanos = 1 * _SECOND
 _DRAIN_LOOK_S = 0.05
 
 
@@ -72,11 +73,12 @@ class VersionManager:
         self._versions = VersionTable(clock, observer, options.drain_limit)
         self._quarantine = Quarantine(clock)
         bring_up = BringUp(records, clock, serve, observer.version_state)
-        self._actions = Actions(self, replicas, self._versions, self._quarantine, bring_up, pause)
+        self._succession = Succession(records)
+        self._silence = Silence(replicas, clock)
+        self._actions = Actions(self, replicas, self._versions, self._quarantine, bring_up, self._succession, pause)
         self._patrol = Patrol(self, replicas, clock, options.look_seconds, options.orphan_age)
         self._busy: dict[str, Action] = {}
         self._generations: dict[str, int] = {}
-        self._down_since: dict[str, int] = {}
         self._remembered: dict[str, int] = {}
         self._table = RouteTable(0, {})
         self._looked = False
@@ -144,7 +146,7 @@ class VersionManager:
 
     def failures(self) -> dict[ModelVersion, str]:
         """Returns why versions that should be served are not."""
-        return self._quarantine.reasons()
+        return self._quarantine.reasons() | self._succession.barred
 
     def acting_on(self, version: ModelVersion) -> bool:
         """Whether an action on that very version is under way."""
@@ -182,14 +184,14 @@ class VersionManager:
         if self._versions.draining():
             return _DRAIN_LOOK_S
         wait = self._options.look_seconds
-        if self._down_since:
+        if self._silence.any:
             wait = min(wait, 0.2)
         retry = self._quarantine.next_retry()
         return wait if retry is None else max(0.01, min(wait, (retry - self._clock.now()) / _SECOND))
 
     def _step(self) -> bool:
         """Looks at everything once; returns whether nothing is under way."""
-        self._notice_silence()
+        self._silence.notice()
         for name in list(self._generations.keys() | self.watch.desired.keys()):
             self._notice_decision(name)
         self.publish()
@@ -202,16 +204,6 @@ class VersionManager:
                 self._tasks.spawn(self._perform(action), f"{action.kind.value} {action.version}")
         return not self._busy
 
-    def _notice_silence(self) -> None:
-        """A replica that has been out of reach for a while has lost what it had: nobody can tell otherwise."""
-        now = self._clock.now()
-        for replica in self._replicas.replicas:
-            if replica.backend.available:
-                self._down_since.pop(replica.name, None)
-            elif now - self._down_since.setdefault(replica.name, now) >= _UNREACHABLE_AFTER and replica.ready_versions:
-                _log.error("%s cannot be reached", replica.name)
-                replica.lose()
-
     def _notice_decision(self, name: str) -> None:
         """Somebody decided anew what the model should serve: what failed before gets another chance at once."""
         generation = self._records.generation(name) if self._records is not None else 0
@@ -220,28 +212,38 @@ class VersionManager:
             self._quarantine.pardon(name)
         if not self.watch.desired.get(name):
             self._remembered.pop(name, None)
+            self._succession.withdraw(name)
         if name not in self.watch.desired:
             self._generations.pop(name, None)
 
     def _picture(self, name: str) -> ModelPicture:
         replicas = self._replicas.replicas
         statuses = self._versions.statuses(name, replicas, self._quarantine)
+        objections = self._objections(name)
         return ModelPicture(
             name=name,
             desired=self.watch.desired.get(name, ()),
             versions=statuses,
             connected=tuple(index for index, replica in enumerate(replicas) if replica.backend.available),
             now=self._clock.now(),
-            last_good=self._last_good(name),
+            last_good=self.last_good(name),
             routed=self.routed(name),
             policy=self._options.policy,
+            barred=frozenset(objections),
         )
 
-    def _last_good(self, name: str) -> int | None:
-        """Returns the version that served last; None for a withdrawn model, whose versions are not to come back."""
-        if not self.watch.desired.get(name):
-            return None
-        return self._remembered.get(name) or (self._records.last_good(name) if self._records is not None else None)
+    def _objections(self, name: str) -> dict[int, str]:
+        """Returns the versions that serve who asks for them and must not get the traffic that names none, with why."""
+        stable = self.watch.desired.get(name, ())[:1]
+        return {
+            served.version.number: text
+            for served in self._versions.ready_of(name)
+            if (
+                text := self._succession.objection(
+                    served.version, served.metadata, stable=stable == (served.version.number,)
+                )
+            )
+        }
 
     async def _perform(self, action: Action) -> None:
         try:
@@ -261,25 +263,36 @@ class VersionManager:
     def still_wanted(self, version: ModelVersion) -> bool:
         """Whether the version should be loaded: somebody says so, or it is what served last."""
         name = version.model_name
-        return version.number in self.watch.desired.get(name, ()) or version.number == self._last_good(name)
+        return version.number in self.watch.desired.get(name, ()) or version.number == self.last_good(name)
 
-    def takes_over(self, version: ModelVersion) -> bool:
-        """Whether the version is to get the traffic that another one gets now."""
-        desired = self.watch.desired.get(version.model_name, ())
-        return desired[:1] == (version.number,) != (self.routed(version.model_name),)
+    def last_good(self, name: str) -> int | None:
+        """Returns the version that served last; None for a withdrawn model, whose versions are not to come back."""
+        if not self.watch.desired.get(name):
+            return None
+        return self._remembered.get(name) or (self._records.last_good(name) if self._records is not None else None)
+
+    def stable(self, version: ModelVersion) -> bool:
+        """Whether the version is the one that should get the traffic."""
+        return self.watch.desired.get(version.model_name, ())[:1] == (version.number,)
 
     # ------------------------------------------------------------------ publication
 
     def publish(self) -> None:
         """Brings states and routes in line with where versions are ready; one assignment if anything differs."""
         self._versions.check_states(self._replicas.replicas, self._mending())
-        routes = {}
-        for name in self.watch.desired:
-            number = target(self._picture(name))
+        routes, barred = {}, {}
+        for name, numbers in self.watch.desired.items():
+            picture = self._picture(name)
+            if picture.barred and numbers[0] in picture.barred:
+                barred[ModelVersion(name, numbers[0])] = self._objections(name)[numbers[0]]
+            number = target(picture)
             if number is not None:
                 routes[name] = Route(name, ((number, 10_000),))
-                if self._versions.is_ready(ModelVersion(name, number)):
+                served = self._versions.get(ModelVersion(name, number))
+                if served is not None and served.state is VersionState.READY:
+                    self._succession.serves(served.version, served.metadata)
                     self._remember(name, number)
+        self._succession.note(barred)
         versions = self._versions.published(routes.keys())
         if routes != self._table.routes or versions != self._service.versions:
             self._table = RouteTable(self._table.generation + 1, routes)

@@ -38,9 +38,9 @@ class VersionTable:
     def models(self) -> set[str]:
         return {version.model_name for version in self._served}
 
-    def is_ready(self, version: ModelVersion) -> bool:
-        served = self._served.get(version)
-        return served is not None and served.state is VersionState.READY
+    def ready_of(self, name: str) -> list[ServedVersion]:
+        """Returns the versions of a model that take requests."""
+        return [s for v, s in self._served.items() if v.model_name == name and s.state is VersionState.READY]
 
     def draining(self) -> bool:
         """Whether anything waits for its callers to be answered."""
