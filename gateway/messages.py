@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from gateway.routes import RouteDecision
 from gateway.tensors import Buffer, DataType, TensorSpec
 
 ParameterValue: TypeAlias = bool | int | float | str
@@ -91,9 +92,14 @@ class RequestContext:
     `request_id` is ours and unique in this process; `deadline` an Instant (always set: the default deadline applies
     where the caller named none); `priority` as Triton spells it, 0 = the model's default, 1 = most urgent;
     `received_at` when its last byte arrived; `protocol` a short label for metrics (`rest_json`, `rest_binary`, `grpc`).
+    `headers` are what the request came with, names in lower case (None: none); only routes with rules look at them.
+    `decision` is how it was routed: None where the caller named the version, or where there was nothing to decide.
     """
 
-    __slots__ = ("deadline", "principal", "priority", "protocol", "received_at", "request_id", "sticky_key", "trace")
+    __slots__ = (
+        "deadline", "decision", "headers", "principal", "priority", "protocol", "received_at", "request_id",
+        "sticky_key", "trace",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -105,6 +111,7 @@ class RequestContext:
         sticky_key: str | None = None,
         principal: str | None = None,
         trace: str | None = None,
+        headers: Mapping[bytes, bytes] | None = None,
     ) -> None:
         self.request_id = request_id
         self.received_at = received_at
@@ -114,6 +121,8 @@ class RequestContext:
         self.sticky_key = sticky_key
         self.principal = principal
         self.trace = trace
+        self.headers = headers
+        self.decision: RouteDecision | None = None
 
 
 @dataclass(frozen=True, slots=True)

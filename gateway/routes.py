@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 BUCKETS = 10_000
 """Weights are basis points: one bucket each."""
@@ -30,13 +31,20 @@ class RuleSource(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class RouteRule:
-    """Sends what matches to `version` before the split: internal testers first. `name` of a header is lower case."""
+    """Sends what matches to `version` before the split: internal testers first. `name` of a header is lower case.
+
+    `wire_name` is that name as it stands in requests.
+    """
 
     source: RuleSource
     name: str
     operator: RuleOperator
     values: tuple[str, ...]
     version: int
+    wire_name: bytes = field(init=False, repr=False, compare=False, default=b"")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "wire_name", self.name.encode("latin-1", "replace"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +55,32 @@ class StickyKey:
     parameter: str = ""
 
 
+DEFAULT_STICKY = StickyKey()
+"""Routes without a wish of their own have this very object, which is quicker to recognise than to compare."""
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """Where requests that name no version go.
 
     `targets` are (version number, weight in basis points), summing to 10,000, in the order in which they own buckets:
-    whose weight grows stands first and the stable version last, so that a higher weight only adds keys. `arms` are the
-    names of the targets, in the same order; empty where no release is in progress.
+    whose weight grows stands first and the stable version last, so that a higher weight only adds keys. The stable
+    version may also hold the place of an arm that is not ready. `arms` are the names of the targets, in the same order;
+    empty where no release is in progress.
     """
 
     model_name: str
     targets: tuple[tuple[int, int], ...]
     salt: str = ""
     rules: tuple[RouteRule, ...] = ()
-    sticky: StickyKey = StickyKey()
+    sticky: StickyKey = DEFAULT_STICKY
     arms: tuple[str, ...] = ()
     release_id: str = ""
+
+    @property
+    def stable(self) -> int:
+        """The version that gets everything that no other one gets."""
+        return self.targets[-1][0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +91,15 @@ class RouteTable:
     routes: Mapping[str, Route]
 
 
-@dataclass(frozen=True, slots=True)
-class RouteDecision:
-    """Which version answers, and why.
+class RouteDecision(NamedTuple):
+    """Which version answers, and why. (A NamedTuple: one is made for every request of a model with a release.)
 
     `rule` is the index of the rule that matched, -1 if none did; `bucket` is -1 where no split was needed; `arm` is the
-    target's name, empty where no release is in progress.
+    target's name and `release_id` the release it belongs to, empty where none is in progress.
     """
 
     version: int
     rule: int = -1
     bucket: int = -1
     arm: str = ""
+    release_id: str = ""

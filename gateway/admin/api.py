@@ -6,8 +6,8 @@ the engine's. It runs on the event loop of the data plane, so every answer is ma
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
 
 import orjson
 from aiohttp import web
@@ -34,6 +34,14 @@ _SECURITY_HEADERS = {
 }
 
 
+class AdminPart(Protocol):
+    """One more thing that the admin listener answers for."""
+
+    def add_to(self, app: web.Application) -> None:
+        """Adds its routes."""
+        ...
+
+
 class AdminApi:
     """Owns the admin listener of one gateway."""
 
@@ -45,7 +53,10 @@ class AdminApi:
         lag: LoopLagProbe,
         config: Config,
         token: str | None,
+        parts: Sequence[AdminPart] = (),
     ) -> None:
+        """`parts` are what else is answered here, each below paths of its own."""
+        self._parts = parts
         self._view = view
         self._exposition = exposition
         self._rates = rates
@@ -65,6 +76,8 @@ class AdminApi:
         app.router.add_get("/v1/config", self._configuration)
         if self._config.triton.source == "registry":
             RegistryApi(self._config.registry.root).add_to(app)
+        for part in self._parts:
+            part.add_to(app)
         return app
 
     async def start(self, host: str, port: int) -> int:

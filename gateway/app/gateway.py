@@ -21,6 +21,7 @@ from typing import Any
 from gateway import __version__
 from gateway.admin.api import AdminApi
 from gateway.admin.engine_view import EngineView
+from gateway.admin.routes_api import RoutesApi
 from gateway.app.backends import Backends, TritonSetupError, TritonStartError
 from gateway.app.listeners import CannotListen, Listeners, busy
 from gateway.app.telemetry import Telemetry
@@ -174,7 +175,9 @@ class Gateway:
 
     async def _start_admin(self, view: EngineView) -> None:
         config, telemetry = self.config, self.telemetry
-        self._admin = AdminApi(view, telemetry.exposition, telemetry.rates, telemetry.lag, config, admin_token(config))
+        parts = (RoutesApi(self.service),)
+        token = admin_token(config)
+        self._admin = AdminApi(view, telemetry.exposition, telemetry.rates, telemetry.lag, config, token, parts)
         host, port = config.admin_host, config.server.admin_port
         try:
             self.admin_port = await self._admin.start(host, port)

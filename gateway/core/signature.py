@@ -19,6 +19,8 @@ from gateway.tensors import Buffer, TensorSpec, byte_size, element_count
 
 _SCHEDULING_PARAMETERS = frozenset({"timeout", "priority", "binary_data_output"})
 """Request parameters that say when or in which form to answer, not what."""
+_OWN_PREFIX = "sluice_"
+"""Parameters of such a name are the gateway's alone (a sticky key, say) and are not handed to the model."""
 _WIRE_PARAMETERS = frozenset({"binary_data_size"})
 """Input parameters that describe the wire form only."""
 _MAX_RANK = 64
@@ -80,7 +82,11 @@ def signature(head: RequestHead, version: int | str) -> str:
 
 def _canonical(parameters: Parameters, ignored: frozenset[str]) -> list[tuple[str, str]]:
     """Returns parameters by name; `repr` keeps 1, 1.0, True and "1" apart and makes NaN equal to itself."""
-    return sorted((name, repr(value)) for name, value in parameters.items() if name not in ignored)
+    return sorted(
+        (name, repr(value))
+        for name, value in parameters.items()
+        if name not in ignored and not name.startswith(_OWN_PREFIX)
+    )
 
 
 def validate_head(head: RequestHead, metadata: ModelMetadata, version: int | str | None = None) -> CheckedHead:

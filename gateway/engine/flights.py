@@ -32,6 +32,10 @@ class Flights:
         """Returns how many more batches may be sent now."""
         return self.replicas.free_slots(self.version, self._slots)
 
+    def next_replica(self) -> Replica | None:
+        """Returns where the next batch would go; None when no slot is free."""
+        return self.replicas.best(self.version, self._slots)
+
     def take(self, batch: Batch, now: Instant) -> Replica | None:
         """Gives `batch` a slot on the best replica, or returns None when there is none."""
         replica = self.replicas.acquire(self.version, self._slots, batch)

@@ -258,7 +258,7 @@ class VersionManager:
     def routed(self, name: str) -> int | None:
         """Returns the version that gets the model's traffic."""
         route = self._table.routes.get(name)
-        return route.targets[0][0] if route is not None else None
+        return route.stable if route is not None else None
 
     def still_wanted(self, version: ModelVersion) -> bool:
         """Whether the version should be loaded: somebody says so, or it is what served last."""

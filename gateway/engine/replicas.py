@@ -53,8 +53,8 @@ class ReplicaSet:
                 free += slots - len(busy) if busy else slots
         return max(free, 0)
 
-    def acquire(self, version: ModelVersion, slots: int, batch: Batch) -> Replica | None:
-        """Takes a slot for `batch` on the best replica, or returns None when no slot is free."""
+    def best(self, version: ModelVersion, slots: int) -> Replica | None:
+        """Returns the replica that the next batch of `version` would go to, or None when no slot is free."""
         best: Replica | None = None
         best_rows = 0
         for replica in self.replicas:
@@ -66,6 +66,11 @@ class ReplicaSet:
             rows = replica.outstanding_rows() if len(self.replicas) > 1 else 0
             if best is None or rows < best_rows:
                 best, best_rows = replica, rows
+        return best
+
+    def acquire(self, version: ModelVersion, slots: int, batch: Batch) -> Replica | None:
+        """Takes a slot for `batch` on the best replica, or returns None when no slot is free."""
+        best = self.best(version, slots)
         if best is not None:
             best.in_flight.setdefault(version, set()).add(batch)
             batch.replica = best

@@ -103,6 +103,10 @@ class VersionScheduler:
         """Sizes (rows) that batches of this version have had."""
         return self._flights.sizes
 
+    def next_replica(self) -> Replica | None:
+        """Returns the replica that a batch sent now would go to; None while none can take one."""
+        return self._flights.next_replica()
+
     def wake(self) -> None:
         """Asks for one decision at the end of this event-loop turn; repeated calls cost nothing."""
         if not self._woken:

@@ -11,16 +11,16 @@ from dataclasses import replace
 
 from gateway.core.admission import Admission
 from gateway.core.health import ReadyPolicy, server_ready
-from gateway.core.routing import choose
+from gateway.core.routing import NO_HEADERS, choose, decide, split, sticky_key
 from gateway.core.signature import check_data
 from gateway.engine.batch import PendingRequest
 from gateway.engine.refusals import refusal
 from gateway.engine.scheduler import VersionScheduler
 from gateway.engine.served import ServedVersion
 from gateway.errors import ErrorCode, GatewayError
-from gateway.messages import InferRequest, ModelMetadata, RequestContext
+from gateway.messages import InferRequest, ModelMetadata, Parameters, RequestContext, RequestHead
 from gateway.ports import Clock, Observer, Reply
-from gateway.routes import RouteTable
+from gateway.routes import DEFAULT_STICKY, Route, RouteDecision, RouteTable
 from gateway.versions import VersionState
 
 
@@ -46,6 +46,8 @@ class InferService:
         self._schedulers: tuple[VersionScheduler, ...] = ()
         self._closing = False
         self._leaving = False
+        self.rules_passed_over: dict[str, int] = {}
+        """By model: requests that a rule meant for a version that takes none now."""
 
     # ------------------------------------------------------------------ control side
 
@@ -99,7 +101,7 @@ class InferService:
         try:
             if self._closing:
                 raise GatewayError(ErrorCode.SHUTTING_DOWN, "the gateway is shutting down")
-            served = self._resolve(request.head.model_name, request.head.model_version, context)
+            served = self._resolve(request.head, context)
             checked = served.check(request.head)
             nbytes = check_data(checked, request.data)
             in_flight = in_flight_bytes = 0
@@ -123,7 +125,8 @@ class InferService:
         context = RequestContext("", now, now, protocol)
         self._observer.request_done(context, None, error.code, 0, 0, now, model_name, error.message)
 
-    def _resolve(self, name: str, number: str | None, context: RequestContext) -> ServedVersion:
+    def _resolve(self, head: RequestHead, context: RequestContext) -> ServedVersion:
+        name, number = head.model_name, head.model_version
         versions = self._versions.get(name)
         if versions is None:
             raise GatewayError(ErrorCode.MODEL_NOT_FOUND, f"unknown model '{_shown(name)}'")
@@ -132,10 +135,43 @@ class InferService:
         route = self._table.routes.get(name)
         if route is None:
             raise _not_ready(name, versions)
-        served = versions.get(choose(route, context.sticky_key or context.request_id))
+        if route.release_id or route.rules:
+            decision = context.decision = self.decide(route, context, head.parameters)
+            served = versions.get(decision.version)
+        else:
+            served = versions.get(choose(route, context.sticky_key or context.request_id))
         if served is None or served.state is not VersionState.READY:
             raise _not_ready(name, versions)
         return served
+
+    def decide(
+        self, route: Route, context: RequestContext, parameters: Parameters, *, counted: bool = True
+    ) -> RouteDecision:
+        """Returns where a request for the route's model goes; passed-over rules are `counted`.
+
+        A rule whose version takes no requests now is passed over; the share of one that has ceased to be ready before
+        the routes could change goes to the stable version.
+        """
+        headers = context.headers or NO_HEADERS
+        sticky = route.sticky
+        key = context.sticky_key
+        if sticky is not DEFAULT_STICKY:
+            key = sticky_key(sticky, key, headers, parameters)
+        decision = decide(route, key or context.request_id, headers, parameters)
+        served = self._versions[route.model_name].get(decision.version)
+        if served is not None and served.state is VersionState.READY:
+            return decision
+        if decision.rule >= 0:
+            if counted:
+                self._pass_over(route.model_name)
+            decision = split(route, key or context.request_id)
+        if decision.version != route.stable and not self._ready(route.model_name, decision.version):
+            arm = route.arms[-1] if route.arms else ""
+            return RouteDecision(route.stable, -1, decision.bucket, arm, route.release_id)
+        return decision
+
+    def _pass_over(self, name: str) -> None:
+        self.rules_passed_over[name] = self.rules_passed_over.get(name, 0) + 1
 
     def _explicit(self, name: str, versions: Mapping[int, ServedVersion], number: str) -> ServedVersion:
         served = versions.get(int(number)) if number.isascii() and number.isdigit() and len(number) < 19 else None
@@ -204,7 +240,7 @@ class InferService:
         if number:
             return self._explicit(name, versions, number)
         route = self._table.routes.get(name)
-        for target, _ in route.targets if route is not None else ():
+        for target, _ in reversed(route.targets) if route is not None else ():
             if self._ready(name, target):
                 return versions[target]
         raise _not_ready(name, versions)

@@ -80,6 +80,7 @@ class ContextFactory:
             None if sticky is None else sticky.decode("latin-1"),
             None,
             None if trace is None else trace.decode("latin-1"),
+            headers,
         )
 
 

@@ -171,6 +171,13 @@ def _fields(entry: _Entry, offset: Nanos) -> dict[str, object]:
         "latency_us": (finished_at - context.received_at) // 1000,
         "queue_us": queued // 1000,
     }
+    decision = context.decision
+    if decision is not None:
+        # Where nothing was decided (the caller named the version, or there is one only) there is nothing to say.
+        fields["release"] = decision.release_id
+        fields["arm"] = decision.arm
+        fields["rule"] = decision.rule if decision.rule >= 0 else None
+        fields["bucket"] = decision.bucket if decision.bucket >= 0 else None
     if context.principal is not None:
         fields["principal"] = _text(context.principal)
     if context.trace is not None:

@@ -26,6 +26,8 @@ _ID_TAG = 0x1A
 _RAW_OUTPUT_TAG = 0x32
 _OWN_PARAMETERS = frozenset({"timeout", "priority", "binary_data_output"})
 """Request parameters that are the gateway's business and are not handed on to Triton."""
+_OWN_PREFIX = "sluice_"
+"""Whose name begins so was meant for the gateway, such as a sticky key: the model does not see it."""
 _OWN_INPUT_PARAMETERS = frozenset({"binary_data_size"})
 
 
@@ -68,15 +70,23 @@ def _request_fields(name: str, version: str, head: RequestHead, shapes: tuple[tu
     pieces = [delimited(0x0A, name.encode())]
     if version:
         pieces.append(delimited(0x12, version.encode()))
-    pieces.append(write_parameters(0x22, {k: v for k, v in head.parameters.items() if k not in _OWN_PARAMETERS}))
+    pieces.append(write_parameters(0x22, {k: v for k, v in head.parameters.items() if not _own(k)}))
     for spec, shape in zip(head.inputs, shapes, strict=True):
         own = head.input_parameters.get(spec.name)
         fields = tensor_fields(spec.name, spec.datatype.value, shape)
         if own:
-            fields += write_parameters(0x22, {k: v for k, v in own.items() if k not in _OWN_INPUT_PARAMETERS})
+            fields += write_parameters(0x22, {k: v for k, v in own.items() if not _own_of_input(k)})
         pieces.append(delimited(0x2A, fields))
     pieces += [delimited(0x32, _requested(output)) for output in head.outputs]
     return b"".join(pieces)
+
+
+def _own(name: str) -> bool:
+    return name in _OWN_PARAMETERS or name.startswith(_OWN_PREFIX)
+
+
+def _own_of_input(name: str) -> bool:
+    return name in _OWN_INPUT_PARAMETERS or name.startswith(_OWN_PREFIX)
 
 
 def _requested(output: RequestedOutput) -> bytes:

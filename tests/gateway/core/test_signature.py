@@ -123,7 +123,7 @@ def test_sequences_are_never_batched() -> None:
 
 def test_the_signature_ignores_rows_and_scheduling_only() -> None:
     base = signature(head(X), 3)
-    same = head(replace(X, shape=(5, 4)), parameters={"timeout": 5, "priority": 1})
+    same = head(replace(X, shape=(5, 4)), parameters={"timeout": 5, "priority": 1, "sluice_user": "u7"})
     assert signature(same, 3) == base
     assert hash(signature(same, 3)) == hash(base)
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from gateway.errors import ErrorCode
 from gateway.messages import RequestContext
 from gateway.ports import Observer
+from gateway.routes import RouteDecision
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.log_writer import LogWriter
 from gateway.telemetry.metrics import Metrics
@@ -70,6 +71,25 @@ def test_a_line_says_what_happened() -> None:
             "message": "why",
         },
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("decision", "fields"),
+    [
+        (RouteDecision(1, -1, 17, "candidate", "r1"), ("r1", "candidate", None, 17)),
+        (RouteDecision(1, 2, -1, "", "r1"), ("r1", "", 2, None)),
+        (RouteDecision(1, 0, -1, "candidate", "r1"), ("r1", "candidate", 0, None)),
+    ],
+)
+def test_a_line_says_how_it_was_routed(decision: RouteDecision, fields: tuple[object, ...]) -> None:
+    world = World()
+    now = world.clock.now()
+    context = RequestContext("id-1", now, now, "grpc")
+    context.decision = decision
+    world.log.request_done(context, V1, None, 1, 0, now, "m")
+    world.clock.advance(SECOND)
+    line = world.kept.lines[0]
+    assert tuple(line[name] for name in ("release", "arm", "rule", "bucket")) == fields
 
 
 @given(st.text(max_size=400), st.text(max_size=400))

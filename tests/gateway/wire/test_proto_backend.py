@@ -23,8 +23,8 @@ HEAD = RequestHead(
     None,
     (TensorSpec("x", DataType.UINT8, (1, 2)), TensorSpec("s", DataType.BYTES, (1, 1))),
     (RequestedOutput("y", 2), RequestedOutput("z")),
-    {"timeout": 1, "priority": 2, "binary_data_output": True, "own": "kept", "sequence_id": 7},
-    {"x": {"binary_data_size": 2, "extra": 1.5}},
+    {"timeout": 1, "priority": 2, "binary_data_output": True, "own": "kept", "sequence_id": 7, "sluice_user": "u"},
+    {"x": {"binary_data_size": 2, "extra": 1.5, "sluice_more": 1}},
 )
 
 
