@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from gateway.backends.triton_errors import BackendUnreachable, from_grpc_status
 from gateway.errors import ErrorCode, GatewayError
@@ -18,12 +18,13 @@ from gateway.tensors import Buffer
 from gateway.transport.http2 import ClientResult, Http2ClientConfig, Http2Pool, Http2Unavailable
 from gateway.transport.http2_pool import Spawn
 from gateway.transport.listener import BugReport
-from gateway.wire.grpc_frames import frame, unframe
+from gateway.wire.grpc_frames import PREFIX_BYTES, prefix, unframe
 from gateway.wire.status import parse_grpc_message
 
 SERVICE = b"/inference.GRPCInferenceService/"
 _MILLISECOND = 1_000_000
-_MESSAGE_FRAME = 5
+_MOST_BYTES = (1 << 31) - 1
+"""What Triton takes in one message."""
 
 Outcome = Buffer | GatewayError
 Done = Callable[[Outcome], None]
@@ -76,8 +77,8 @@ class TritonChannel:
         """Whether a call made now has a connection to go out on."""
         return self._pool.available
 
-    def call(self, method: bytes, framed: Buffer, timeout: Nanos, done: Done) -> Cancellable:
-        """Starts one unary call with an already framed message; `done` hears the answer's message or the error.
+    def call(self, method: bytes, framed: Buffer | Sequence[Buffer], timeout: Nanos, done: Done) -> Cancellable:
+        """Starts one unary call with an already framed message, whole or in pieces; `done` hears what came of it.
 
         Raises:
             BackendUnreachable: nothing was sent and `done` will not be called.
@@ -89,8 +90,10 @@ class TritonChannel:
         except Http2Unavailable:
             raise BackendUnreachable("the backend cannot be reached", unprocessed=True) from None
 
-    async def unary(self, method: bytes, message: bytes, within: Nanos) -> Buffer:
+    async def unary(self, method: bytes, message: bytes | Sequence[Buffer], within: Nanos) -> Buffer:
         """Makes one call, given `within` nanoseconds, and returns the answer's message. For the control plane.
+
+        The message may come in pieces, which are sent as they are: large ones are never copied.
 
         Raises:
             GatewayError: what Triton answered, or that it did not answer in time.
@@ -101,7 +104,11 @@ class TritonChannel:
             if not answered.done():
                 answered.set_result(outcome)
 
-        call = self.call(method, frame(message), within, done)
+        pieces = [message] if isinstance(message, bytes) else message
+        size = sum(map(len, pieces))
+        if size > _MOST_BYTES:
+            raise GatewayError(ErrorCode.BACKEND_FAILED, f"{size} bytes are more than Triton takes ({_MOST_BYTES})")
+        call = self.call(method, [prefix(size), *pieces], within, done)
         try:
             async with asyncio.timeout(within / 1e9):
                 outcome = await answered
@@ -158,8 +165,8 @@ def _outcome(result: ClientResult) -> Outcome:
         return from_grpc_status(int(status) if status.isdigit() else 2, message)
     body = result.body
     # The common case by hand: one uncompressed message that fills the body.
-    if len(body) >= _MESSAGE_FRAME and body[0] == 0 and int.from_bytes(body[1:5], "big") == len(body) - _MESSAGE_FRAME:
-        return memoryview(body)[_MESSAGE_FRAME:]
+    if len(body) >= PREFIX_BYTES and body[0] == 0 and int.from_bytes(body[1:5], "big") == len(body) - PREFIX_BYTES:
+        return memoryview(body)[PREFIX_BYTES:]
     try:
         return unframe(body)
     except GatewayError:

@@ -85,9 +85,14 @@ def frame_prefix(length: int) -> bytes:
     return _PREFIX.pack(0, length)
 
 
+def prefix(size: int) -> bytes:
+    """Returns what goes before a message of `size` bytes."""
+    return _PREFIX.pack(0, size)
+
+
 def frame(message: bytes) -> bytes:
     """Returns `message` as a body; for the small messages of the control plane."""
-    return _PREFIX.pack(0, len(message)) + message
+    return prefix(len(message)) + message
 
 
 _UNITS = {

@@ -19,6 +19,7 @@ from gateway.errors import ErrorCode, GatewayError, invalid
 from gateway.messages import ModelMetadata
 from gateway.tensors import Buffer, TensorSpec
 from gateway.wire.model_config import model_metadata_from
+from gateway.wire.wire_format import delimited, varint
 
 M = TypeVar("M", bound=Message)
 
@@ -116,15 +117,20 @@ def encode_model_request(name: str, version: str = "") -> bytes:
     return _encoded(pb.ModelReadyRequest(name=name, version=version))
 
 
-def encode_load(name: str, config: str | None = None, files: Mapping[str, Buffer] | None = None) -> bytes:
-    """Returns a RepositoryModelLoadRequest; with `config` (JSON) and `files` (path below the model to content) it
-    pushes a model that need not be on Triton's disk. Triton refuses files without a config."""
+def encode_load(name: str, config: str | None = None, files: Mapping[str, Buffer] | None = None) -> list[Buffer]:
+    """Returns a RepositoryModelLoadRequest, in pieces to be sent one after the other; with `config` (JSON) and `files`
+    (path below the model to content) it pushes a model that need not be on Triton's disk. Triton refuses files without
+    a config. Contents are pieces themselves: they may have gigabytes, and copying those would hold up the event loop.
+    """
     request = pb.RepositoryModelLoadRequest(model_name=name)
     if config is not None:
         request.parameters["config"].string_param = config
+    pieces: list[Buffer] = [_encoded(request)]
     for path, content in (files or {}).items():
-        request.parameters[f"file:{path}"].bytes_param = bytes(content)
-    return _encoded(request)
+        value = b"\x22" + varint(len(content))  # ModelRepositoryParameter.bytes_param
+        entry = delimited(0x0A, f"file:{path}".encode()) + b"\x12" + varint(len(value) + len(content)) + value
+        pieces += (b"\x1a" + varint(len(entry) + len(content)) + entry, content)
+    return pieces
 
 
 def encode_unload(name: str, *, unload_dependents: bool = False) -> bytes:

@@ -119,11 +119,17 @@ def test_repository_index() -> None:
 
 
 def test_load_and_unload() -> None:
-    load = pb.RepositoryModelLoadRequest.FromString(proto_control.encode_load("m", "{}", {"1/model.py": b"x"}))
-    assert load.model_name == "m"
-    assert load.parameters["config"].string_param == "{}"
-    assert load.parameters["file:1/model.py"].bytes_param == b"x"
-    assert not pb.RepositoryModelLoadRequest.FromString(proto_control.encode_load("m")).parameters
+    big = bytes(300)
+    pieces = proto_control.encode_load("m", "{}", {"1/model.py": b"x", "1/big": big, "1/empty": b""})
+    assert any(piece is big for piece in pieces), "contents are not copied"
+    load = pb.RepositoryModelLoadRequest.FromString(b"".join(pieces))
+    wanted = pb.RepositoryModelLoadRequest(model_name="m")
+    wanted.parameters["config"].string_param = "{}"
+    for name, content in (("1/model.py", b"x"), ("1/big", big), ("1/empty", b"")):
+        wanted.parameters[f"file:{name}"].bytes_param = content
+    assert load == wanted
+    bare = pb.RepositoryModelLoadRequest.FromString(b"".join(proto_control.encode_load("m")))
+    assert not bare.parameters
     unload = pb.RepositoryModelUnloadRequest.FromString(proto_control.encode_unload("m", unload_dependents=True))
     assert unload.parameters["unload_dependents"].bool_param
 
