@@ -169,7 +169,14 @@ class TritonConfig:
     source: Literal["registry", "triton"] = _setting(
         "registry", "Which models are served: what the registry says, or (remote mode only) what Triton has loaded.",
         choices=("registry", "triton"))
+    owner: str = _setting(
+        "", "Name of this gateway in remote Tritons: models loaded there end in it, and those of other names are never "
+        "touched. Empty: made of the machine's name and registry.cache_folder. Set it where these change at a restart "
+        "(a gateway that comes back under another name leaves its models loaded). Letters a to z, digits, dashes.")
     connections: int = _setting(1, "gRPC connections to each Triton.", minimum=1, maximum=64)
+    load_timeout_ms: int = _setting(
+        120_000, "Time one load or unload of a version may take on a Triton, pushing its files included.",
+        minimum=1_000, maximum=_DAY_MS)
     environment: str = _setting(
         "", "Python environment of the embedded Triton; empty: $SLUICE_TRITON_ENV, else ./.venv-triton.", path=True)
     work_folder: str = _setting(

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from gateway.config import Config
 from gateway.registry.layout import is_model_name
 
+_OWNER = re.compile(r"[a-z0-9-]{1,32}")
 _ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 
 
@@ -74,6 +75,8 @@ def _triton(config: Config) -> Iterator[str]:
         yield 'triton.source = "triton" needs triton.mode = "remote": an embedded Triton serves what the registry says'
     if triton.mode == "remote" and not triton.addresses:
         yield 'triton.addresses must name at least one Triton when triton.mode = "remote"'
+    if triton.owner and _OWNER.fullmatch(triton.owner) is None:
+        yield f"triton.owner: '{triton.owner}' must be 1 to 32 of the letters a to z, digits and dashes"
     for address in triton.addresses:
         match = _ADDRESS.fullmatch(address)
         if match is None or not 0 < int(match[1]) < 65536:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import random
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from gateway.backends.triton import TritonBackend
 from gateway.backends.triton_channel import TritonChannel
 from gateway.backends.triton_control import LoadedModels, TritonControl
 from gateway.backends.triton_environment import TritonSetupError, find_environment
-from gateway.backends.triton_names import as_they_are, versioned
+from gateway.backends.triton_names import OwnNames, TritonNames, VersionedNames
 from gateway.backends.triton_placement import DiskPlacement, PushPlacement
 from gateway.backends.triton_process import TritonProcess, TritonProcessConfig, TritonStartError
 from gateway.backends.triton_repository import RenderOptions, VersionDescription
@@ -25,6 +27,8 @@ from gateway.registry.opening import open_store
 from gateway.registry.watcher import RegistryWatcher
 from gateway.transport.listener import BugReport
 from gateway.versions import ModelVersion
+
+_MILLISECOND = 1_000_000
 
 
 class Backends:
@@ -82,8 +86,9 @@ class Backends:
     def _watcher(self) -> RegistryWatcher:
         registry = self._config.registry
         location = str(Path(registry.root).absolute())
-        folder = Path(registry.cache_folder or Path(self._config.triton.work_folder) / "registry").absolute()
-        return RegistryWatcher(lambda: open_store(location), location, folder, allow_breaking=registry.allow_breaking)
+        return RegistryWatcher(
+            lambda: open_store(location), location, self._cache_folder(), allow_breaking=registry.allow_breaking
+        )
 
     async def close(self) -> None:
         for channel in self._channels:
@@ -118,22 +123,35 @@ class Backends:
         # Only now: until it has started, the folder may belong to another gateway that is still running.
         await asyncio.to_thread(placement.prune, ())
         channel = self._channel(f"{self.process.host}:{self.process.grpc_port}")
-        control = TritonControl(channel, versioned, placement, pause)
-        self.replicas.append(Replica("embedded", TritonBackend(channel, versioned), control))
+        names = VersionedNames()
+        control = TritonControl(channel, names, placement, pause, triton.load_timeout_ms * _MILLISECOND)
+        self.replicas.append(Replica("embedded", TritonBackend(channel, names), control))
 
     def _add_remote(self, address: str) -> None:
         try:
             channel = self._channel(address)
         except ValueError as error:
             raise TritonSetupError(f"triton.addresses: {error}") from None
-        own_models = self._config.triton.source == "triton"
-        names = as_they_are if own_models else versioned
-        placement = None if own_models else PushPlacement(self._look_up, lambda model: RenderOptions())
-        if own_models and self._source is None:
-            self._source = LoadedModels(channel)
-        self.replicas.append(
-            Replica(address, TritonBackend(channel, names), TritonControl(channel, names, placement, pause))
-        )
+        triton = self._config.triton
+        names: TritonNames
+        if triton.source == "triton":
+            names, placement = OwnNames(), None
+            self._source = self._source or LoadedModels(channel)
+        else:
+            owner = triton.owner or self._owner()
+            names = VersionedNames(owner)
+            placement = PushPlacement(self._look_up, lambda model: RenderOptions(owner=owner))
+        control = TritonControl(channel, names, placement, pause, triton.load_timeout_ms * _MILLISECOND)
+        self.replicas.append(Replica(address, TritonBackend(channel, names), control))
+
+    def _owner(self) -> str:
+        """Returns what tells this gateway from others, the same after a restart: its machine and its folder."""
+        identity = f"{socket.gethostname()}\n{self._cache_folder()}\n{self._config.registry.root}"
+        return hashlib.sha256(identity.encode()).hexdigest()[:8]
+
+    def _cache_folder(self) -> Path:
+        config = self._config
+        return Path(config.registry.cache_folder or Path(config.triton.work_folder) / "registry").absolute()
 
     def _channel(self, address: str) -> TritonChannel:
         channel = TritonChannel(

@@ -13,16 +13,16 @@ from dataclasses import replace
 from typing import Protocol
 
 from gateway.backends.triton_channel import TritonChannel
-from gateway.backends.triton_names import TritonNames, version_of
+from gateway.backends.triton_names import TritonNames
 from gateway.backends.triton_repository import FINGERPRINT
 from gateway.errors import ErrorCode, GatewayError
 from gateway.messages import ModelMetadata, Nanos
+from gateway.tensors import Buffer
 from gateway.versions import ModelVersion
 from gateway.wire import proto_control as codec
 
 _SECOND: Nanos = 1_000_000_000
 _ASK = 5 * _SECOND
-_LOAD = 120 * _SECOND
 _CONFIRMATIONS = 50
 _SILENCE = frozenset({ErrorCode.BACKEND_UNREACHABLE, ErrorCode.DEADLINE_EXCEEDED})
 """Errors that say nothing about the model asked for."""
@@ -47,11 +47,14 @@ class TritonControl:
         names: TritonNames,
         placement: Placement | None,
         pause: Callable[[float], Awaitable[None]],
+        load_limit: Nanos = 120 * _SECOND,
     ) -> None:
+        """`load_limit` is what one load, or one unload, may take."""
         self._channel = channel
         self._names = names
         self._placement = placement
         self._pause = pause
+        self._load_limit = load_limit
         self._one_at_a_time = asyncio.Lock()
 
     async def load(self, version: ModelVersion, *, fresh: bool = False) -> None:
@@ -66,7 +69,7 @@ class TritonControl:
                 return
             parameters = await self._placement.prepare(version)
             name, _ = self._names(version)
-            await self._channel.unary(b"RepositoryModelLoad", _load_request(name, parameters), _LOAD)
+            await self._channel.unary(b"RepositoryModelLoad", _load_request(name, parameters), self._load_limit)
             await self._until_ready(version)
             if await self._loaded_as(version) != fingerprint:
                 raise GatewayError(ErrorCode.BACKEND_FAILED, f"{version} was loaded, but something else answers for it")
@@ -82,7 +85,7 @@ class TritonControl:
         name, _ = self._names(version)
         async with self._one_at_a_time:
             try:
-                await self._channel.unary(b"RepositoryModelUnload", codec.encode_unload(name), _LOAD)
+                await self._channel.unary(b"RepositoryModelUnload", codec.encode_unload(name), self._load_limit)
             except GatewayError as error:
                 if error.code in _SILENCE:
                     raise
@@ -109,7 +112,7 @@ class TritonControl:
         if self._placement is None:
             return []
         answer = await self._channel.unary(b"ModelStatistics", codec.encode_statistics_request(), _ASK)
-        versions = [version_of(name) for name in codec.decode_statistics_names(answer)]
+        versions = [self._names.version_of(name) for name in codec.decode_statistics_names(answer)]
         return [version for version in versions if version is not None and await self._loaded_as(version)]
 
     async def _until_ready(self, version: ModelVersion) -> None:
@@ -172,7 +175,7 @@ class LoadedModels:
         return {name: tuple(sorted(numbers, reverse=True)) for name, numbers in found.items()}
 
 
-def _load_request(name: str, parameters: dict[str, str | bytes]) -> bytes:
+def _load_request(name: str, parameters: dict[str, str | bytes]) -> list[Buffer]:
     files = {key.removeprefix("file:"): value for key, value in parameters.items() if isinstance(value, bytes)}
     config = parameters.get("config")
     return codec.encode_load(name, config if isinstance(config, str) else None, files)

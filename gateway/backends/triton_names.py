@@ -8,7 +8,7 @@ from typing import Protocol
 from gateway.backends.triton_repository import triton_name
 from gateway.versions import ModelVersion
 
-_VERSIONED = re.compile(r"(.+)\.v([1-9][0-9]{0,9})")
+_OWNED = re.compile(r"(?P<name>.+)\.v(?P<number>[1-9][0-9]{0,9})(?:\.(?P<owner>[a-z0-9-]{1,32}))?")
 
 
 class TritonNames(Protocol):
@@ -16,18 +16,36 @@ class TritonNames(Protocol):
 
     def __call__(self, version: ModelVersion) -> tuple[str, str]: ...
 
+    def version_of(self, name: str) -> ModelVersion | None:
+        """Returns the version that Triton knows under `name`, None if that is none of ours."""
+        ...
 
-def versioned(version: ModelVersion) -> tuple[str, str]:
-    """One Triton model per version, as the gateway itself loads them: `resnet50.v7`, version 1."""
-    return triton_name(version), "1"
+
+class VersionedNames:
+    """One Triton model per version, as the gateway itself loads them: `resnet50.v7`, version 1.
+
+    In a Triton that other gateways may use too, names end in the `owner`: `resnet50.v7.3f2a90bc`. Nobody then loads
+    over or unloads what another one serves from.
+    """
+
+    def __init__(self, owner: str = "") -> None:
+        self.owner = owner
+
+    def __call__(self, version: ModelVersion) -> tuple[str, str]:
+        return triton_name(version, self.owner), "1"
+
+    def version_of(self, name: str) -> ModelVersion | None:
+        match = _OWNED.fullmatch(name)
+        if match is None or (match["owner"] or "") != self.owner:
+            return None
+        return ModelVersion(match["name"], int(match["number"]))
 
 
-def as_they_are(version: ModelVersion) -> tuple[str, str]:
+class OwnNames:
     """A Triton that keeps its own repository: names and versions are its own."""
-    return version.model_name, str(version.number)
 
+    def __call__(self, version: ModelVersion) -> tuple[str, str]:
+        return version.model_name, str(version.number)
 
-def version_of(name: str) -> ModelVersion | None:
-    """Returns the version that `versioned` would call `name`, None if there is none such."""
-    match = _VERSIONED.fullmatch(name)
-    return ModelVersion(match[1], int(match[2])) if match else None
+    def version_of(self, name: str) -> ModelVersion | None:
+        return None

@@ -84,6 +84,7 @@ class RenderOptions:
     per model, `intra_op_threads` an engine's threads (0 = the engine decides). `dynamic_batching` switches Triton's own
     batcher on, with `max_queue_delay_us` of delay. Behind the gateway, which keeps one batch running and one staged, it
     has nothing to merge and its extra hop costs 10 to 20 % of the calls; callers who bypass the gateway need it.
+    `owner` is the gateway that the models belong to in a Triton that several may use.
     """
 
     target_order: tuple[str, ...] = ()
@@ -91,6 +92,7 @@ class RenderOptions:
     intra_op_threads: int | None = None
     dynamic_batching: bool = False
     max_queue_delay_us: int = 0
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,9 +124,9 @@ class RenderedModel:
         return parameters
 
 
-def triton_name(version: ModelVersion) -> str:
-    """Returns the name under which Triton knows `version`."""
-    return f"{version.model_name}.v{version.number}"
+def triton_name(version: ModelVersion, owner: str = "") -> str:
+    """Returns the name under which Triton knows the `version` of that owner."""
+    return f"{version.model_name}.v{version.number}" + (f".{owner}" if owner else "")
 
 
 def choose_target(description: VersionDescription, order: Sequence[str]) -> TargetDescription:
@@ -171,7 +173,7 @@ def render(description: VersionDescription, folder: Path, options: RenderOptions
         if tensor.labels is not None:
             files[Path(tensor.labels).name] = folder / tensor.labels
     return RenderedModel(
-        name=triton_name(description.version),
+        name=triton_name(description.version, options.owner),
         target=target.name,
         config=_config(description, int(instances), parameters, options),
         files=files,
@@ -190,7 +192,7 @@ def _config(
     description: VersionDescription, instances: int, parameters: Mapping[str, ParameterValue], options: RenderOptions
 ) -> dict[str, Any]:
     config: dict[str, Any] = {
-        "name": triton_name(description.version),
+        "name": triton_name(description.version, options.owner),
         "backend": "python",
         "max_batch_size": description.max_batch_size,
         "input": [_tensor(tensor) | ({"optional": True} if tensor.optional else {}) for tensor in description.inputs],

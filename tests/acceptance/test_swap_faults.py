@@ -176,7 +176,7 @@ def test_what_a_killed_gateway_left_in_a_remote_triton(place: Place) -> None:
     triton = BareTriton(place.folder / "bare")
     triton.start()
     try:
-        remote = {"triton.mode": "remote", "triton.addresses": [triton.grpc]}
+        remote = {"triton.mode": "remote", "triton.addresses": [triton.grpc], "triton.owner": "us"}
         first = place.start(**remote)
         assert answering(first) == "1"
         os.kill(first.process.pid, signal.SIGKILL)
@@ -185,8 +185,50 @@ def test_what_a_killed_gateway_left_in_a_remote_triton(place: Place) -> None:
         shutil.rmtree(place.folder / "triton" / "registry")  # and nobody remembers what was served
         second = place.start(**remote)
         serves(second, 2)
-        until(lambda: loaded(triton.http) == {f"{MODEL}.v2"}, 20, "the orphan is unloaded")
+        until(lambda: loaded(triton.http) == {f"{MODEL}.v2.us"}, 20, "the orphan is unloaded")
     finally:
+        triton.stop()
+
+
+def test_gateways_that_share_a_triton_leave_each_other_alone(place: Place, tmp_path: Path) -> None:
+    """Two of one registry, one of another whose version 1 is something else; all of them swap and one dies."""
+    triton = BareTriton(tmp_path / "bare")
+    triton.start()
+    (tmp_path / "other").mkdir()
+    remote = {"triton.mode": "remote", "triton.addresses": [triton.grpc], "registry.orphan_age_ms": 100}
+    gateways = {}
+    try:
+        for name, root in (("one", place.root), ("two", place.root), ("other", tmp_path / "other" / "registry")):
+            if name == "other":
+                publish(root, tmp_path / "other", 1, outputs=[{"name": "W", "datatype": "FP32", "shape": [4]}])
+            gateways[name] = Gateway(tmp_path / name, root, {**FAST, **remote, "triton.owner": name})
+        outputs = {name: rest(one.rest, f"/v2/models/{MODEL}/infer", BODY).body for name, one in gateways.items()}
+        assert [b'"W"' in body for body in outputs.values()] == [False, False, True], "nobody loaded over another"
+        assert loaded(triton.http) == {f"{MODEL}.v1.{name}" for name in gateways}
+        os.kill(gateways["other"].process.pid, signal.SIGSTOP)  # it sees nothing, and what it has must stay
+        place.publish(2)
+
+        def both_swapped() -> bool:
+            versions = [answering(gateways[name]) for name in ("one", "two")]
+            assert set(versions) <= {"1", "2"}, versions
+            return loaded(triton.http) == {f"{MODEL}.v2.one", f"{MODEL}.v2.two", f"{MODEL}.v1.other"}
+
+        until(both_swapped, 30, "each has unloaded its own version 1 and nobody else's")
+        os.kill(gateways["other"].process.pid, signal.SIGCONT)
+        assert answering(gateways["other"]) == "1"
+        gateways["one"].stop()
+        place.publish(3)
+        serves(gateways["two"], 3)
+        left = {f"{MODEL}.v2.one", f"{MODEL}.v3.two", f"{MODEL}.v1.other"}
+        until(lambda: loaded(triton.http) == left, 10, "what the stopped one left is its own affair")
+        assert answering(gateways["other"]) == "1"
+        gateways["one"] = Gateway(tmp_path / "one", place.root, {**FAST, **remote, "triton.owner": "one"})
+        left = {f"{MODEL}.v3.one", f"{MODEL}.v3.two", f"{MODEL}.v1.other"}
+        until(lambda: loaded(triton.http) == left, 20, "which it sees to when it comes back")
+    finally:
+        for gateway in gateways.values():
+            gateway.process.send_signal(signal.SIGCONT)
+            gateway.stop()
         triton.stop()
 
 
