@@ -5,11 +5,12 @@ Data-plane ports are callback based: one callback resolves a whole batch, and no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.errors import ErrorCode, GatewayError
+from gateway.judgements import EvidenceBundle
 from gateway.messages import (
     Buffer,
     InferResponse,
@@ -19,6 +20,7 @@ from gateway.messages import (
     RequestContext,
     RequestHead,
 )
+from gateway.releases import Release
 from gateway.tensors import TensorSpec
 from gateway.versions import ModelVersion, VersionRecord, VersionState
 
@@ -161,6 +163,25 @@ class VersionRecords(Protocol):
 
     async def remember(self, model_name: str, number: int) -> None:
         """Notes that this version gets the model's traffic now."""
+        ...
+
+
+class ReleaseBook(Protocol):
+    """The releases of a registry, and the one way in which a gateway changes them."""
+
+    def releases(self) -> Mapping[str, Release]:
+        """Returns the release of each model that has one, in progress or promoted and watched, as of the last look."""
+        ...
+
+    async def advance(self, release: Release, bundle: EvidenceBundle) -> bool:
+        """Makes `bundle.decision.to` the release's progress, with everything that follows from it, if it still is as
+        in `release`.
+
+        The bundle is stored and journalled. Returns False if somebody decided otherwise meanwhile: look again.
+
+        Raises:
+            SourceUnreadable: the registry cannot be read or written at the moment; nothing may have been changed.
+        """
         ...
 
 

@@ -88,7 +88,7 @@ class Criteria:
     power: float = 0.99
     error_rate: float | None = 0.02
     nan_rate: float | None = 0.005
-    latency_increase: float | None = 0.10
+    latency_increase: float | None = 0.15
     latency_quantiles: tuple[float, ...] = (0.5, 0.9)
     disagreement_rate: float | None = 0.02
     score_shift: float | None = 0.15
@@ -98,7 +98,10 @@ class Criteria:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleasePlan:
-    """What was asked for; never changes while the release lives. `arms` never contains the stable version."""
+    """What was asked for; never changes while the release lives. `arms` never contains the stable version.
+
+    `retry`: a version that was rolled back before may be tried again.
+    """
 
     id: str
     model_name: str
@@ -115,6 +118,7 @@ class ReleasePlan:
     shadow_share: int = 10_000
     capture_inputs: bool = False
     judged: bool = True
+    retry: bool = False
     on_newer: SupersedePolicy = SupersedePolicy.REFUSE
     watch_after: Nanos = 0
     actor: str = ""
@@ -129,14 +133,20 @@ class ReleasePlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseProgress:
-    """How far it has come. `decision` counts the decisions taken; `detail` says why the last one was."""
+    """How far it has come. `decision` counts the decisions taken; `detail` says why the last one was.
+
+    `awaiting`: the step's evidence is complete and a person has to approve. A paused release keeps its weight and its
+    assignment; it is not advanced, but what it shows may still roll it back. `evidence` is the sha256 of the last
+    decision's bundle, so that the bundles of a release form a chain.
+    """
 
     status: ReleaseStatus
     step: int = 0
     step_started_at: WallInstant = 0
     decision: int = 0
-    approved: bool = False
+    awaiting: bool = False
     detail: str = ""
+    evidence: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +169,10 @@ class PairCounts:
     both: int = 0
     neither: int = 0
 
+    @property
+    def total(self) -> int:
+        return self.candidate_only + self.stable_only + self.both + self.neither
+
 
 @dataclass(frozen=True, slots=True)
 class RateCounts:
@@ -172,12 +186,17 @@ class RateCounts:
 class Evidence:
     """Everything a decision is made of: counts since the release began, never floats that depend on their order.
 
-    `latency` has pairs by quantile (basis points of a probability, 5000 = median): who was slower by more than
-    allowed. `scores` holds histograms (stable, candidate) over the same fixed bins by output. `step_samples` are
-    candidate requests of the current step; `recent` are (candidate, stable) failures among the last observations.
+    `latency` has pairs by quantile (basis points of a probability, 5000 = median): `candidate_only` where the
+    candidate's time divided by (1 + allowed increase) was longer than stable's, `stable_only` where it was shorter;
+    ties are left out. `alone` are candidate requests that found no partner (stable gets nothing at 100 %). `scores`
+    holds histograms (stable, candidate) over the same fixed bins by output, one value a request.
+    `consecutive_failures` are the candidate's last failures in a row whose partner was well or missing: a good answer
+    resets it, a pair that failed together leaves it. `recent` are (candidate, stable) failures among the last
+    observations of each. `step_samples` are candidate requests of the current step (copies, where its weight is 0).
     """
 
     errors: PairCounts = PairCounts()
+    alone: RateCounts = RateCounts()
     nans: PairCounts = PairCounts()
     latency: Mapping[int, PairCounts] = field(default_factory=dict)
     disagreement: RateCounts = RateCounts()

@@ -67,9 +67,8 @@ def _removable(store: Store, model: str, retired_s: float) -> list[int]:
         pointer = pointer_of(store, model)
     except DocumentError:
         return []
-    # Whatever else the pointer names (a canary, a shadow) counts as needed: any number in it keeps its version.
-    needed = _numbers(pointer.other.get("release")) | _numbers(pointer.other.get("shadow")) if pointer else set()
-    needed |= set(pointer.desired) if pointer else set()
+    # Whatever else the pointer names (a release's arms, a shadow) counts as needed: any number in it keeps its version.
+    needed = set(pointer.needed) | _numbers(pointer.other.get("shadow")) if pointer else set()
     return [number for number in present if number not in needed and _age(marks[number]) >= retired_s]
 
 

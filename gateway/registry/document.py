@@ -6,10 +6,12 @@ where the document has none, so that parsing goes on and the caller raises every
 
 from __future__ import annotations
 
+import enum
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
+_Member = TypeVar("_Member", bound=enum.Enum)
 MAX_DOCUMENT_BYTES = 4 * 1024 * 1024
 
 
@@ -83,6 +85,26 @@ class Reader:
         if value < minimum:
             self.problem(key, f"must be at least {minimum}")
         return value
+
+    def number(self, key: str, default: float | None = None, *, minimum: float = 0.0, maximum: float = 1e300) -> float:
+        value = self._get(key, default)
+        if value is None:
+            return minimum
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            self.problem(key, "must be a number")
+            return minimum
+        if not minimum <= value <= maximum:
+            self.problem(key, f"must be from {minimum:g} to {maximum:g}")
+            return minimum
+        return float(value)
+
+    def choice(self, key: str, kind: type[_Member], default: _Member | None = None) -> _Member:
+        """Returns the member of `kind` whose value is written at `key`."""
+        value = self._get(key, None if default is None else default.value)
+        found = next((member for member in kind if member.value == value), None)
+        if found is None and value is not None:
+            self.problem(key, "must be one of " + ", ".join(str(member.value) for member in kind))
+        return found or next(iter(kind))
 
     def boolean(self, key: str, default: bool) -> bool:
         value = self._get(key, default)

@@ -8,6 +8,7 @@ from typing import Any
 from gateway.registry import journal, layout, numbering
 from gateway.registry.document import DocumentError, parse_object
 from gateway.registry.pointing import pointer_of
+from gateway.registry.release_document import render_release
 from gateway.registry.store import Store
 from gateway.registry.verifying import models_in
 from gateway.versions import ModelVersion
@@ -38,7 +39,7 @@ def model_overview(store: Store, model: str) -> dict[str, Any]:
         "generation": pointer.generation if pointer else None,
         "stable": desired[0] if desired else None,
         "also": list(desired[1:]),
-        "release": dict(pointer.other.get("release") or {}) if pointer else {},
+        "release": render_release(pointer.release) if pointer and pointer.release else {},
         "versions": [],
     }
     for number in reversed(present):

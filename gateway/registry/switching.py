@@ -135,8 +135,9 @@ def check_who(model: str, actor: str) -> None:
 
 def check_no_release(pointer: ServingPointer | None) -> None:
     """Raises PublishError if a release is in progress."""
-    if pointer is not None and pointer.other.get("release"):
-        raise PublishError("a release of this model is in progress: promote it or roll it back first")
+    if pointer is not None and pointer.release is not None:
+        plan, status = pointer.release.plan, pointer.release.progress.status.value
+        raise PublishError(f"release {plan.id} of this model is {status}: promote it or roll it back first")
 
 
 def now() -> str:

@@ -32,6 +32,8 @@ class ModelState:
     allow_breaking: bool = False
     pointer: str = ""
     """sha256 of the pointer's content."""
+    release: str = ""
+    """The release as the pointer has it (JSON), empty if there is none."""
 
 
 class WatchState:

@@ -20,7 +20,7 @@ from gateway.registry.directory import RegistryError
 from gateway.registry.document import MAX_DOCUMENT_BYTES, DocumentError
 from gateway.registry.manifest import Manifest
 from gateway.registry.recorded import record_of
-from gateway.registry.serving import parse_serving
+from gateway.registry.serving import parse_serving, release_text
 from gateway.registry.shared_reads import SharedReads
 from gateway.registry.store import StoreError
 from gateway.registry.watch_state import ModelState, WatchState
@@ -148,6 +148,10 @@ class RegistryWatcher:
 
     # ------------------------------------------------------------------ what others may know
 
+    def release_texts(self) -> dict[str, str]:
+        """Returns the release (JSON) of each model that has one, as of the last look or of the life before."""
+        return {name: model.release for name, model in self._models.items() if model.release}
+
     def alarms(self) -> list[str]:
         """Returns what is wrong in the registry and was left out of account."""
         return list(self._alarms.values())
@@ -184,7 +188,7 @@ class RegistryWatcher:
             )
             return last
         allowed = pointer.stable is not None and pointer.allow_breaking == pointer.stable
-        return ModelState(pointer.desired, pointer.generation, allowed, digest)
+        return ModelState(pointer.desired, pointer.generation, allowed, digest, release_text(pointer))
 
     def _without_pointer(
         self, name: str, present: list[int], last: ModelState | None, alarms: dict[str, str]

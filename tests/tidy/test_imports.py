@@ -15,6 +15,7 @@ NOUNS = {
     "gateway.versions",
     "gateway.routes",
     "gateway.releases",
+    "gateway.judgements",
 }
 
 # Layer: what of the project it may import (prefixes), and which outside modules it must not touch.
@@ -25,6 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "gateway.versions": NOUNS,
     "gateway.routes": NOUNS,
     "gateway.releases": NOUNS,
+    "gateway.judgements": NOUNS,
     "gateway.ports": NOUNS,
     "gateway.core": NOUNS | {"gateway.core", "gateway.ports"},
     "gateway.wire": NOUNS | {"gateway.wire", "gateway._generated", "gateway.ports"},

@@ -10,10 +10,12 @@ import pytest
 
 from gateway.registry.directory import DirectorySource, RegistryError
 from gateway.registry.document import DocumentError
+from gateway.registry.release_document import render_release
 from gateway.registry.serving import parse_serving
 from gateway.versions import ModelVersion
 from tests.support.processes import ROOT
 from tests.support.registry import publish
+from tests.support.releases import plan, running
 
 
 def point(root: Path, model: str, **content: Any) -> None:
@@ -29,12 +31,14 @@ def test_without_a_pointer_the_highest_number_is_served(tmp_path: Path) -> None:
 def test_the_pointer_decides(tmp_path: Path) -> None:
     for number in (1, 2, 3):
         publish(tmp_path, "m", number)
-    point(tmp_path, "m", stable=2, also=[1, 2], release={"canary": 3}, history=[{"stable": 1}])
+    point(
+        tmp_path, "m", stable=2, also=[1, 2], release=render_release(running(plan("m", 2, 3))), history=[{"stable": 1}]
+    )
     source = DirectorySource(tmp_path)
-    assert source.scan() == {"m": (2, 1)}
+    assert source.scan() == {"m": (2, 3, 1)}
     pointer = source.serving("m")
     assert pointer is not None
-    assert pointer.other["release"] == {"canary": 3}
+    assert pointer.release == running(plan("m", 2, 3))
 
 
 def test_a_vanished_version_is_still_announced(tmp_path: Path) -> None:

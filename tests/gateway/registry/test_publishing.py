@@ -12,10 +12,12 @@ from gateway.registry.directory import DirectorySource
 from gateway.registry.folder_store import FolderStore
 from gateway.registry.pointing import MOST_HISTORY, pointer_of
 from gateway.registry.publishing import Published, PublishOptions, publish_version, recover
+from gateway.registry.release_document import render_release
 from gateway.registry.store import StoreError
 from gateway.registry.switching import PublishError, retire_version, serve_version, stop_serving
 from gateway.versions import ModelVersion
 from tests.support.registry import ARTIFACT, CONTENT, prepared, publish
+from tests.support.releases import plan, running
 
 SERVE = PublishOptions(serve=True)
 
@@ -151,7 +153,7 @@ def test_the_highest_version_of_a_model_without_a_pointer_counts_as_served(store
 def test_a_release_in_progress_is_not_disturbed(store: FolderStore, root: Path, source: Path) -> None:
     put(store, source)
     pointer = json.loads((root / "m/serving.json").read_text())
-    (root / "m/serving.json").write_text(json.dumps(pointer | {"release": {"canary": 1}}))
+    (root / "m/serving.json").write_text(json.dumps(pointer | {"release": render_release(running(plan("m", 2, 1)))}))
     with pytest.raises(PublishError, match="release"):
         put(store, source)
     with pytest.raises(PublishError, match="release"):

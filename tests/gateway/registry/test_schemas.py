@@ -12,9 +12,13 @@ import jsonschema
 import pytest
 
 from gateway.registry.manifest import parse_manifest
+from gateway.registry.release_document import Rejection, render_plan, render_release
 from gateway.registry.serving import ServingPointer, parse_serving, render_serving
+from gateway.releases import OutputRule
+from gateway.routes import RouteRule, RuleOperator, RuleSource
 from tests.support.processes import ROOT
 from tests.support.registry import ARTIFACT, document
+from tests.support.releases import plan, running, steps
 
 REMOVE = object()
 WRONG = [None, True, 0, -1, 1, 1.5, "", "x", [], ["x"], [0], [1], {}, {"x": 1}, REMOVE]
@@ -27,9 +31,16 @@ FULL: dict[str, Any] = document() | {
     "lineage": {"published": {"by": "a"}},
 }
 FULL["files"][0]["source"] = {"package": "p", "version": "1.0", "sha256": "0" * 64, "member": "m"}
+FULL_PLAN = plan(
+    "m", 2, 3,
+    rules=(RouteRule(RuleSource.HEADER, "x-tester", RuleOperator.IN, ("a", "b"), 3),),
+    outputs=(OutputRule("Y", "close"),), steps=steps(0, 100), segment_header="x-country", watch_after=1,
+)  # fmt: skip
 POINTER: dict[str, Any] = {
     "schema_version": 1, "generation": 3, "stable": 2, "also": [1], "allow_breaking": 2,
-    "release": {}, "shadow": {}, "history": [{}],
+    "release": render_release(running(FULL_PLAN)), "releases_queued": [render_plan(plan("m", 2, 5))],
+    "rejected": [{"version": 9, "release": "r0", "reason": "slow", "at": "2026-01-01"}],
+    "shadow": {}, "history": [{}],
 }  # fmt: skip
 BAD_PATHS = ["/a", "../a", "a/../b", "a//b", "a/", "./a", ".", "..", "a\\b", "a\nb", "a\n", "", "manifest.json"]
 GOOD_PATHS = ["a", ".a", "a/.b", "...", "a/...b", "ä/b c"]
@@ -87,6 +98,8 @@ def test_parser_and_schema_agree_on_every_small_change(
             where = ".".join(map(str, path))
             if (where in BEYOND_A_SCHEMA and not parsed) or (where == "files.0.path" and value in ("x", 1)):
                 continue
+            if path[0] in ("release", "releases_queued") and not parsed:
+                continue  # what a plan must be as a whole is the parser's business alone
             if path[0] == "files" and not parsed and len(path) < 3:
                 continue  # without the file, its artifact is not listed any more
             assert parsed == validator.is_valid(candidate), (where, value)
@@ -132,7 +145,10 @@ def test_what_ships_is_valid() -> None:
     "pointer",
     [
         ServingPointer(1, None),
-        ServingPointer(7, 3, (1, 2), 3, {"release": {"canary": 4}, "shadow": {}, "history": [{"stable": 1}]}),
+        ServingPointer(
+            7, 3, (1, 2), 3, running(plan("m", 3, 4)), (plan("m", 3, 5),), (Rejection(9, "r0", "slow", "2026"),)
+        ),
+        ServingPointer(7, 3, (1, 2), 3, other={"shadow": {}, "history": [{"stable": 1}]}),
     ],
 )
 def test_what_is_written_is_valid_and_read_again(pointer: ServingPointer) -> None:
@@ -142,4 +158,5 @@ def test_what_is_written_is_valid_and_read_again(pointer: ServingPointer) -> Non
     assert again.desired == pointer.desired
     assert (again.generation, again.stable, again.also) == (pointer.generation, pointer.stable, pointer.also)
     assert again.allow_breaking == pointer.allow_breaking
+    assert (again.release, again.queued, again.rejected) == (pointer.release, pointer.queued, pointer.rejected)
     assert {k: v for k, v in again.other.items() if v} == {k: v for k, v in pointer.other.items() if v}
