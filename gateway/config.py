@@ -189,6 +189,9 @@ class TritonConfig:
                                      minimum=1_000, maximum=3_600_000)
     stop_grace_ms: int = _setting(10_000, "Time the embedded Triton has to stop before it is killed.",
                                   minimum=0, maximum=3_600_000)
+    hang_timeout_ms: int = _setting(
+        30_000, "Time after which an embedded Triton that gives no sign of life is killed and restarted.",
+        minimum=1_000, maximum=3_600_000)
     log_bytes: int = _setting(8 * MIB, "Size at which the embedded Triton's log is rotated at a start.",
                               minimum=64 * KIB, maximum=GIB)
 

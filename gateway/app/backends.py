@@ -112,6 +112,7 @@ class Backends:
                 metrics_port=triton.metrics_port,
                 ready_timeout_s=triton.ready_timeout_ms / 1000,
                 stop_grace_s=triton.stop_grace_ms / 1000,
+                hang_timeout_s=triton.hang_timeout_ms / 1000,
                 log_bytes=triton.log_bytes,
             ),
             clock=self._clock,

@@ -39,13 +39,13 @@ def choose_ports(host: str, wanted: Sequence[tuple[str, int]]) -> list[int]:
     return chosen
 
 
-async def answers_ready(host: str, port: int) -> bool:
-    """Returns whether the server's readiness endpoint says 200, within a second."""
+async def answers(host: str, port: int, what: str, seconds: float = 1.0) -> bool:
+    """Returns whether the server's health endpoint `what` (live, ready) says 200, within `seconds`."""
     try:
-        async with asyncio.timeout(1.0):
+        async with asyncio.timeout(seconds):
             reader, writer = await asyncio.open_connection(host, port)
             try:
-                writer.write(f"GET /v2/health/ready HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+                writer.write(f"GET /v2/health/{what} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
                 return (await reader.readline()).startswith(b"HTTP/1.1 200")
             finally:
                 writer.close()

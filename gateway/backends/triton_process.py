@@ -23,7 +23,8 @@ from typing import Any, BinaryIO
 from gateway.backends import triton_leftovers as leftovers
 from gateway.backends import triton_shim
 from gateway.backends.triton_environment import TritonEnvironment
-from gateway.backends.triton_ports import TritonStartError, answers_ready, choose_ports
+from gateway.backends.triton_ports import TritonStartError, answers, choose_ports
+from gateway.backends.triton_pulse import Pulse
 from gateway.ports import Clock
 
 __all__ = ["ProcessState", "TritonProcess", "TritonProcessConfig", "TritonStartError"]
@@ -65,6 +66,7 @@ class TritonProcessConfig:
     metrics_port: int = 18002
     ready_timeout_s: float = 60.0
     stop_grace_s: float = 10.0
+    hang_timeout_s: float = 30.0
     log_bytes: int = 8 * 1024 * 1024
     extra_arguments: tuple[str, ...] = ()
 
@@ -146,6 +148,7 @@ class TritonProcess:
             self.state = ProcessState.STOPPED
             raise
         self._spawn(self._watch(), "triton-watch")
+        self._spawn(self._feel_pulse(), "triton-pulse")
 
     async def stop(self) -> None:
         """Stops the server (SIGTERM, grace, SIGKILL); returns when nothing of it is left. Again is harmless."""
@@ -221,7 +224,7 @@ class TritonProcess:
 
     async def _wait_ready(self, child: asyncio.subprocess.Process) -> None:
         deadline = self._clock.now() + int(self._config.ready_timeout_s * 1e9)
-        while not await answers_ready(self._config.host, self.http_port):
+        while not await answers(self._config.host, self.http_port, "ready"):
             if child.returncode is not None:
                 raise TritonStartError(
                     f"tritonserver ended with status {child.returncode} before it was ready{self._log_hint()}"
@@ -274,6 +277,23 @@ class TritonProcess:
             if self._stopping:
                 await self._end_child()
                 return
+
+    async def _feel_pulse(self) -> None:
+        """Kills a ready server that hangs; that it died is noticed like any other death."""
+
+        async def ask(seconds: float) -> bool:
+            return await answers(self._config.host, self.http_port, "live", seconds)
+
+        pulse = Pulse(ask, self._clock, self._sleep, int(self._config.hang_timeout_s * 1e9))
+        while not self._stopping:
+            hangs = await pulse.hangs()
+            if self.state is not ProcessState.READY:
+                pulse.restart()
+            elif hangs and (server := self.server_pid) is not None:
+                _log.error("tritonserver has given no sign of life for %g s; killing it", self._config.hang_timeout_s)
+                pulse.restart()
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(server, signal.SIGKILL)
 
     async def _end_child(self) -> None:
         """Ends the current shim and with it everything below it."""

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,7 +59,10 @@ def test_serves_and_leaves_nothing_behind(triton_environment: TritonEnvironment,
     asyncio.run(scenario())
 
 
-def test_a_killed_server_comes_back_on_the_same_ports(triton_environment: TritonEnvironment, tmp_path: Path) -> None:
+@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP], ids=["dies", "hangs"])
+def test_a_lost_server_comes_back_on_the_same_ports(
+    triton_environment: TritonEnvironment, tmp_path: Path, blow: signal.Signals
+) -> None:
     async def scenario() -> None:
         await placement(tmp_path).prepare(ADD_SUB)
         ready: asyncio.Queue[int] = asyncio.Queue()
@@ -68,13 +72,14 @@ def test_a_killed_server_comes_back_on_the_same_ports(triton_environment: Triton
             await asyncio.to_thread(load, process.http_port, ADD_SUB)
             ready.put_nowait(process.http_port)
 
-        async with triton(triton_environment, tmp_path, on_ready=on_ready, on_exit=exits.append) as process:
+        watched: dict[str, Any] = {"on_ready": on_ready, "on_exit": exits.append, "hang_timeout_s": 1.0}
+        async with triton(triton_environment, tmp_path, **watched) as process:
             await process.start()
             port = await ready.get()
             server = process.server_pid
             assert server is not None
             below = triton_shim.descendants(server)
-            os.kill(server, signal.SIGKILL)
+            os.kill(server, blow)
             assert await asyncio.wait_for(ready.get(), SECONDS) == port
             assert exits == ["tritonserver ended with status 137"]
             assert process.restarts == 1
@@ -88,6 +93,7 @@ def test_a_killed_server_comes_back_on_the_same_ports(triton_environment: Triton
 _PARENT = """
 import asyncio, json, sys
 from pathlib import Path
+from typing import Any
 from gateway.backends import triton_shim
 from gateway.backends.triton_environment import find_environment
 from gateway.versions import ModelVersion
