@@ -273,7 +273,7 @@ def _output(reader: Reader) -> OutputRule:
 
 def _criteria(reader: Reader) -> Criteria:
     default = Criteria()
-    rates = {name: _optional(reader, name, getattr(default, name), 1.0) for name in _RATES}
+    rates = {name: _optional(reader, name, getattr(default, name), 0.99) for name in _RATES}
     quantiles = reader.items("latency_quantiles") if reader.has("latency_quantiles") else default.latency_quantiles
     if any(not isinstance(q, float) or not 0.01 <= q <= 0.999 for q in quantiles):
         reader.problem("latency_quantiles", "must be numbers from 0.01 to 0.999")
