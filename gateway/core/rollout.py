@@ -35,7 +35,7 @@ from gateway.releases import (
 )
 from gateway.routes import BUCKETS
 
-_FEWEST_RECENT = 10
+_FEWEST_RECENT = 20
 IN_PROGRESS = (ReleaseStatus.RUNNING, ReleaseStatus.PAUSED)
 
 
