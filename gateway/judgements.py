@@ -18,6 +18,7 @@ class DecisionKind(enum.Enum):
     """HOLD: nothing changes. FINISH: a release without promotion has answered its question, or its watch is over.
 
     AWAIT: the step is complete and a person has to approve. INCONCLUSIVE: its time is over without enough evidence.
+    START, RESUME and SUPERSEDE are people's alone.
     """
 
     START = "start"
@@ -29,6 +30,7 @@ class DecisionKind(enum.Enum):
     PAUSE = "pause"
     INCONCLUSIVE = "inconclusive"
     RESUME = "resume"
+    SUPERSEDE = "supersede"
     FINISH = "finish"
 
 

@@ -96,13 +96,14 @@ class RegistryApi:
     # ------------------------------------------------------------------ changing
 
     async def _serve(self, request: web.Request) -> web.Response:
-        body = await _body(request, {"version": int, "also": list, "allow_breaking": bool})
+        body = await _body(request, {"version": int, "also": list, "allow_breaking": bool, "retry": bool})
         version = ModelVersion(_model(request), _number(body.get("version")))
         also = tuple(_number(number) for number in body["also"]) if "also" in body else None
         who = _who(request, body)
 
         def work(store: Store) -> _Answer:
-            pointer = serve_version(store, version, also=also, allow_breaking=body.get("allow_breaking", False), **who)
+            insist = {key: body.get(key, False) for key in ("allow_breaking", "retry")}
+            pointer = serve_version(store, version, also=also, **insist, **who)
             return {"stable": pointer.stable, "also": list(pointer.also), "generation": pointer.generation}
 
         return await self._answer(work)
@@ -256,5 +257,5 @@ async def _body(request: web.Request, allowed: dict[str, type]) -> dict[str, Any
     return found
 
 
-def _who(request: web.Request, given: Any) -> dict[str, str]:
+def _who(request: web.Request, given: Any) -> dict[str, Any]:
     return {"actor": given.get("actor") or f"admin API ({request.remote})", "reason": given.get("reason") or ""}

@@ -73,6 +73,7 @@ def _add_changing(actions: Subparsers, add_config: AddConfig) -> None:
     serve.add_argument(
         "--allow-breaking", action="store_true", help="this version may break callers of the one before it"
     )
+    serve.add_argument("--retry", action="store_true", help="serve it although a release of it was rolled back")
     _add_who(serve)
     retire = _action(
         actions, add_config, "retire", "retire a version that is not served, or take a model out of service",

@@ -21,8 +21,9 @@ def _serve(store: Store, parsed: argparse.Namespace) -> int:
     version = ModelVersion(parsed.model, parsed.version)
     also = tuple(dict.fromkeys(n for n in parsed.also if n != parsed.version)) if parsed.also is not None else None
     pointer = serve_version(
-        store, version, actor=actor_of(parsed), reason=parsed.reason, also=also, allow_breaking=parsed.allow_breaking
-    )
+        store, version, actor=actor_of(parsed), reason=parsed.reason, also=also,
+        allow_breaking=parsed.allow_breaking, retry=parsed.retry,
+    )  # fmt: skip
     if parsed.json:
         facts = {
             "model": parsed.model,

@@ -6,7 +6,7 @@ against another one is decided again on what the other one left, never written o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -27,8 +27,18 @@ def pointer_of(store: Store, model: str) -> ServingPointer | None:
     return None if stored is None else parse_serving(stored.content)
 
 
-def change_pointer(store: Store, model: str, change: Change, at: str, actor: str, reason: str) -> ServingPointer | None:
+def change_pointer(
+    store: Store,
+    model: str,
+    change: Change,
+    at: str,
+    actor: str,
+    reason: str,
+    more: Mapping[str, Any] | None = None,
+) -> ServingPointer | None:
     """Applies `change` and returns the pointer as it is then; the very pointer that was there if nothing was to do.
+
+    `more` is noted in the pointer's history beside who, when and why.
 
     Raises:
         DocumentError: the pointer that is there cannot be used.
@@ -41,7 +51,7 @@ def change_pointer(store: Store, model: str, change: Change, at: str, actor: str
         wanted = change(before)
         if wanted is None:
             return before
-        after = _stamped(wanted, before, at, actor, reason)
+        after = _stamped(wanted, before, at, actor, reason, more or {})
         try:
             if stored is None:
                 store.create(key, render_serving(after))
@@ -53,7 +63,14 @@ def change_pointer(store: Store, model: str, change: Change, at: str, actor: str
     raise StoreError(f"{key} was changed by others {_MOST_TRIES} times in a row: try again")
 
 
-def _stamped(wanted: ServingPointer, before: ServingPointer | None, at: str, actor: str, reason: str) -> ServingPointer:
+def _stamped(
+    wanted: ServingPointer,
+    before: ServingPointer | None,
+    at: str,
+    actor: str,
+    reason: str,
+    more: Mapping[str, Any],
+) -> ServingPointer:
     generation = (before.generation if before else 0) + 1
     entry: dict[str, Any] = {
         "generation": generation,
@@ -64,5 +81,6 @@ def _stamped(wanted: ServingPointer, before: ServingPointer | None, at: str, act
     }
     if wanted.also:
         entry["also"] = list(wanted.also)
+    entry |= more
     history = [*(before.history if before else ()), entry][-MOST_HISTORY:]
     return replace(wanted, generation=generation, other={**wanted.other, "history": history})

@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 
 from gateway.judgements import EvidenceBundle
 from gateway.registry import journal, layout
-from gateway.registry.bundle_document import render_bundle
-from gateway.registry.pointing import change_pointer
+from gateway.registry.bundle_document import parse_bundle, render_bundle
+from gateway.registry.pointing import change_pointer, pointer_of
 from gateway.registry.release_document import Rejection
 from gateway.registry.serving import ServingPointer
 from gateway.registry.store import AlreadyThere, Step, Store, no_step
@@ -37,36 +38,80 @@ def advance(store: Store, release: Release, bundle: EvidenceBundle, *, actor: st
         DocumentError: the pointer cannot be used.
         StoreError: the store failed.
     """
-    to, model = bundle.decision.to, release.plan.model_name
+    to = bundle.decision.to
     assert to is not None, "a decision that changes nothing is not written down"
-    bundle = replace(bundle, digests=bundle.digests or digests_of(store, release.plan))
-    key, digest = write_bundle(store, bundle)
-    step("bundled")
-    to = replace(to, evidence=digest)
-    at = _iso(bundle.at)
 
-    def change(before: ServingPointer | None) -> ServingPointer:
-        if before is None or before.release is None or _before(before.release) != _before(release):
+    def change(before: ServingPointer | None, written: Written) -> ServingPointer:
+        if before is None or before.release is None or _state(before.release) != _state(release):
             raise NotAsItWas
-        return applied(before, to, at=at, now=bundle.at)
+        return applied(before, replace(to, evidence=written.sha256), at=iso(bundle.at), now=bundle.at)
 
-    if not _written(store, model, change, at, actor, f"release {release.plan.id}: {to.detail}"):
+    try:
+        transact(store, bundle, change, actor=actor, step=step)
+    except NotAsItWas:
         return False
-    step("pointed")
-    note(store, bundle, to, key, actor)
-    step("journalled")
     return True
 
 
-def applied(pointer: ServingPointer, to: ReleaseProgress, *, at: str, now: int) -> ServingPointer:
-    """Returns the pointer after the release's progress became `to`; a queued release starts where one has ended."""
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A stored bundle: where, and the sha256 of its content."""
+
+    bundle: EvidenceBundle
+    key: str
+    sha256: str
+
+
+Change = Callable[[ServingPointer | None, Written], ServingPointer]
+
+
+def transact(
+    store: Store,
+    bundle: EvidenceBundle,
+    change: Change,
+    *,
+    actor: str,
+    step: Step = no_step,
+    ended: EvidenceBundle | None = None,
+) -> ServingPointer:
+    """Stores the bundle, changes the pointer, writes the journal, in this order; returns the pointer.
+
+    `ended` is the record of the release that had to go for this one. Raises what `change` raises.
+    """
+    plan = bundle.release.plan
+    parts = [write_bundle(store, part) for part in (ended, bundle) if part is not None]
+    step("bundled")
+    after = change_pointer(
+        store,
+        plan.model_name,
+        lambda before: change(before, parts[-1]),
+        iso(bundle.at),
+        actor,
+        f"release {plan.id}: {bundle.decision.detail}",
+        {"release": plan.id, "evidence": [part.key for part in parts]},
+    )
+    assert after is not None
+    step("pointed")
+    for part in parts:
+        note(store, part, actor)
+    _note_queued(store, plan, after, bundle.at)
+    step("journalled")
+    return after
+
+
+def applied(pointer: ServingPointer, to: ReleaseProgress, *, at: str, now: int, winner: str = "") -> ServingPointer:
+    """Returns the pointer after the release's progress became `to`; a queued release starts where one has ended.
+
+    `winner` names the arm of an A/B release that is promoted; such a release is not watched afterwards.
+    """
     release = pointer.release
     assert release is not None
     plan, status = release.plan, to.status
     moved = replace(pointer, release=Release(plan, to))
     if status is ReleaseStatus.PROMOTED:
-        moved = replace(moved, stable=plan.candidate, also=_without(pointer.also, plan.candidate))
-        if plan.watch_after > 0:
+        number = next((arm.version for arm in plan.arms if arm.name == winner), plan.candidate)
+        moved = replace(moved, stable=number, also=_without(pointer.also, number))
+        if plan.watch_after > 0 and plan.kind is ReleaseKind.CANARY:
             return moved
     elif status is ReleaseStatus.ROLLED_BACK:
         rejection = Rejection(plan.candidate, plan.id, to.detail, at)
@@ -94,15 +139,16 @@ def first_progress(now: int) -> ReleaseProgress:
     return ReleaseProgress(status=ReleaseStatus.RUNNING, step_started_at=now, detail="started")
 
 
-def write_bundle(store: Store, bundle: EvidenceBundle) -> tuple[str, str]:
-    """Stores the bundle and returns its key and sha256. The name has the digest: nothing is ever written over."""
+def write_bundle(store: Store, bundle: EvidenceBundle) -> Written:
+    """Stores the bundle. Its name has the digest of its content, so that nothing is ever written over."""
+    bundle = replace(bundle, digests=bundle.digests or digests_of(store, bundle.release.plan))
     content = render_bundle(bundle)
     digest = hashlib.sha256(content).hexdigest()
     number = bundle.decision.to.decision if bundle.decision.to is not None else 0
     key = f"{bundle_folder(bundle.release.plan)}/{number:03d}-{digest[:12]}.json"
     with suppress(AlreadyThere):  # with the same content, by a try that got no further
         store.create(key, content)
-    return key, digest
+    return Written(bundle, key, digest)
 
 
 def bundle_folder(plan: ReleasePlan) -> str:
@@ -119,44 +165,62 @@ def digests_of(store: Store, plan: ReleasePlan) -> dict[int, str]:
     return found
 
 
-def note(store: Store, bundle: EvidenceBundle, to: ReleaseProgress, key: str, actor: str) -> None:
+def note(store: Store, written: Written, actor: str) -> None:
     """Writes the journal entry of a decision that was taken."""
-    plan = bundle.release.plan
-    more = {"release": plan.id, "decision": to.decision, "status": to.status.value, "step": to.step,
-            "evidence": key, "sha256": to.evidence}  # fmt: skip
-    if plan.kind is not ReleaseKind.AB and plan.steps:
+    plan, decision = written.bundle.release.plan, written.bundle.decision
+    to = decision.to or written.bundle.release.progress
+    more: dict[str, Any] = {
+        "release": plan.id, "decision": to.decision, "status": to.status.value, "step": to.step,
+        "evidence": written.key, "sha256": written.sha256,
+    }  # fmt: skip
+    if plan.steps:
         more["weight_bp"] = plan.steps[to.step].weight
-    journal.note(
-        store,
-        journal.Entry(
-            at=_iso(bundle.at), actor=actor, action=f"release {bundle.decision.kind.value}", model=plan.model_name,
-            version=plan.candidate, reason=to.detail, more=more,
-        ),
+    entry = journal.Entry(
+        at=iso(written.bundle.at), actor=actor, action=f"release {decision.kind.value}", model=plan.model_name,
+        version=plan.candidate, reason=decision.detail, more=more,
     )  # fmt: skip
+    journal.note(store, entry)
 
 
-def _before(release: Release) -> tuple[str, ReleaseProgress]:
+def mend_journal(store: Store, model: str) -> int:
+    """Writes the entries of decisions whose writer died before it could, and returns how many there were."""
+    pointer = pointer_of(store, model)
+    if pointer is None:
+        return 0
+    known = {entry.get("evidence") for entry in journal.entries(store, model)}
+    missing = [
+        (str(key), str(entry.get("actor", "")))
+        for entry in pointer.history
+        for key in entry.get("evidence", ())
+        if key not in known
+    ]
+    for key, actor in missing:
+        stored = store.read(key)
+        if stored is not None:
+            note(store, Written(parse_bundle(stored.content), key, hashlib.sha256(stored.content).hexdigest()), actor)
+    return len(missing)
+
+
+def _note_queued(store: Store, ended: ReleasePlan, after: ServingPointer, at: int) -> None:
+    """Tells the journal that a queued release took the place of one that ended."""
+    if after.release is None or after.release.plan.id == ended.id:
+        return
+    plan = after.release.plan
+    entry = journal.Entry(
+        at=iso(at), actor=plan.actor, action="release start", model=plan.model_name, version=plan.candidate,
+        reason=f"{ended.id} has ended", more={"release": plan.id, "decision": 0, "status": "running", "step": 0},
+    )  # fmt: skip
+    journal.note(store, entry)
+
+
+def iso(at: int) -> str:
+    """Returns a wall-clock instant as the journal writes it."""
+    return datetime.fromtimestamp(at / 1e9, UTC).isoformat(timespec="milliseconds")
+
+
+def _state(release: Release) -> tuple[str, ReleaseProgress]:
     return release.plan.id, release.progress
-
-
-def _written(
-    store: Store,
-    model: str,
-    change: Callable[[ServingPointer | None], ServingPointer | None],
-    at: str,
-    actor: str,
-    reason: str,
-) -> bool:
-    try:
-        change_pointer(store, model, change, at, actor, reason)
-    except NotAsItWas:
-        return False
-    return True
 
 
 def _without(numbers: tuple[int, ...], number: int) -> tuple[int, ...]:
     return tuple(other for other in numbers if other != number)
-
-
-def _iso(at: int) -> str:
-    return datetime.fromtimestamp(at / 1e9, UTC).isoformat(timespec="milliseconds")

@@ -40,25 +40,28 @@ def serve_version(
     reason: str = "",
     also: tuple[int, ...] | None = None,
     allow_breaking: bool = False,
+    retry: bool = False,
 ) -> ServingPointer:
     """Makes `version` the stable one and returns the pointer; `also` (if given) are those that stay loaded beside it.
 
-    `allow_breaking` lets it take over although it would break the callers of the version before. Serving what is
-    served already changes nothing.
+    `allow_breaking` lets it take over although it would break the callers of the version before, `retry` although it
+    was rolled back. Serving what is served already changes nothing.
 
     Raises:
-        PublishError: no such version, it was retired, or a release is in progress.
+        PublishError: no such version, it was retired or rolled back, or a release is in progress.
     """
     model = version.model_name
     check_who(model, actor)
     breaking = version.number if allow_breaking else None
     for number in (version.number, *(also or ())):
-        _check_servable(store, ModelVersion(model, number))
+        check_servable(store, ModelVersion(model, number))
 
     def change(before: ServingPointer | None) -> ServingPointer | None:
         check_no_release(before)
         if before is None:
             return ServingPointer(1, version.number, also or (), breaking)
+        if not retry and before.stable != version.number:
+            check_not_rejected(before, version)
         kept = tuple(number for number in before.also if number != version.number) if also is None else also
         if (before.stable, before.also) == (version.number, kept) and breaking in (None, before.allow_breaking):
             return None
@@ -137,7 +140,18 @@ def check_no_release(pointer: ServingPointer | None) -> None:
     """Raises PublishError if a release is in progress."""
     if pointer is not None and pointer.release is not None:
         plan, status = pointer.release.plan, pointer.release.progress.status.value
-        raise PublishError(f"release {plan.id} of this model is {status}: promote it or roll it back first")
+        raise PublishError(
+            f"release {plan.id} of this model is {status}: promote it or roll it back first (`sluice releases`)"
+        )
+
+
+def check_not_rejected(pointer: ServingPointer, version: ModelVersion) -> None:
+    """Raises PublishError if a release of the version was rolled back."""
+    found = next((item for item in reversed(pointer.rejected) if item.version == version.number), None)
+    if found is not None:
+        raise PublishError(
+            f"{version} was rolled back by {found.release} ({found.reason}): publish a better one, or insist (--retry)"
+        )
 
 
 def now() -> str:
@@ -182,7 +196,8 @@ def _change(
     return after
 
 
-def _check_servable(store: Store, version: ModelVersion) -> None:
+def check_servable(store: Store, version: ModelVersion) -> None:
+    """Raises PublishError unless the version is complete and not retired."""
     stored = store.read(f"{version.model_name}/{version.number}/{layout.MANIFEST_FILE}") if version.number > 0 else None
     if stored is None:
         raise NotInRegistry(f"{version} is not in the registry")
