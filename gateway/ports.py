@@ -185,6 +185,18 @@ class ReleaseBook(Protocol):
         ...
 
 
+class LiveReleases(Protocol):
+    """What this gateway sees of the releases it routes, for people and for the record."""
+
+    def seen(self, model_name: str) -> EvidenceBundle | None:
+        """Returns what was seen so far and what follows from it now, with intervals; None without a release."""
+        ...
+
+    def look_now(self) -> None:
+        """Asks for a look at the registry without waiting for its time."""
+        ...
+
+
 class Observer(Protocol):
     """Hears what happens on the data plane. Called on the hot path: implementations only count and append."""
 

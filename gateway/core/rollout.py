@@ -22,7 +22,6 @@ from gateway.core.criteria import (
 )
 from gateway.judgements import CriterionResult, Decision, DecisionKind, Verdict
 from gateway.releases import (
-    STABLE,
     Evidence,
     RateCounts,
     Release,
@@ -33,28 +32,9 @@ from gateway.releases import (
     Step,
     WallInstant,
 )
-from gateway.routes import BUCKETS
 
 _FEWEST_RECENT = 20
 IN_PROGRESS = (ReleaseStatus.RUNNING, ReleaseStatus.PAUSED)
-
-
-def shares(release: Release) -> tuple[tuple[str, int, int], ...]:
-    """Returns (arm, version, weight in basis points) summing to 10,000: the tried ones first, the stable one last.
-
-    A release that is not in progress gives everything to the version that is stable then.
-    """
-    plan, progress = release.plan, release.progress
-    if progress.status is ReleaseStatus.PROMOTED:
-        return ((STABLE, plan.candidate, BUCKETS),)
-    if progress.status not in IN_PROGRESS:
-        return ((STABLE, plan.stable, BUCKETS),)
-    if plan.kind is ReleaseKind.AB:
-        arms = tuple((arm.name, arm.version, arm.weight) for arm in plan.arms)
-    else:
-        weight = plan.steps[progress.step].weight if plan.kind is ReleaseKind.CANARY else 0
-        arms = tuple((arm.name, arm.version, weight) for arm in plan.arms)
-    return (*arms, (STABLE, plan.stable, BUCKETS - sum(weight for _, _, weight in arms)))
 
 
 def decide(release: Release, evidence: Evidence, now: WallInstant, *, intervals: bool = True) -> Decision:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.core.criteria import criterion_table, samples_to_see
-from gateway.core.rollout import decide, needed_samples, shares
+from gateway.core.rollout import decide, needed_samples
 from gateway.judgements import DecisionKind, Verdict
 from gateway.releases import (
     Arm,
@@ -155,18 +155,6 @@ def test_an_ab_release_is_judged_only_if_asked_and_never_moves() -> None:
     judged = plan(kind=ReleaseKind.AB, arms=arms[:1], steps=())
     assert judge(running(judged), GOOD, 100 * HOUR).to is None
     assert judge(running(judged), bad).kind is DecisionKind.ROLLBACK
-
-
-def test_shares_follow_step_and_status() -> None:
-    of = plan()
-    assert shares(running(of, 0)) == (("candidate", 2, 0), ("stable", 1, 10_000))
-    assert shares(running(of, 3)) == (("candidate", 2, 2500), ("stable", 1, 7500))
-    assert shares(running(of, 3, status=ReleaseStatus.PAUSED)) == shares(running(of, 3))
-    assert shares(running(of, 5)) == (("candidate", 2, 10_000), ("stable", 1, 0))
-    assert shares(running(of, 5, status=ReleaseStatus.PROMOTED)) == (("stable", 2, 10_000),)
-    assert shares(running(of, 3, status=ReleaseStatus.ROLLED_BACK)) == (("stable", 1, 10_000),)
-    ab = plan(kind=ReleaseKind.AB, arms=(Arm("b", 2, 3000), Arm("c", 3, 2000)), steps=())
-    assert shares(running(ab)) == (("b", 2, 3000), ("c", 3, 2000), ("stable", 1, 5000))
 
 
 def test_each_step_sees_enough_to_show_a_fault_once() -> None:
