@@ -89,35 +89,35 @@ class VersionChanges(Thread):
             at = phase.start + 1.0 + act(phase)
 
     def _canary(self, phase: Phase) -> float:
-        """Loads version 2 beside version 1 and sends it requests of its own; returns seconds it took."""
+        """Loads the second version beside the first and sends it requests of its own; returns seconds it took."""
         span = phase.end - phase.start
-        versions.point(self._gateway.repository, 1, [2])
-        path = f"/v2/models/{versions.MODEL}/versions/2/ready"
+        versions.point(self._gateway.repository, versions.FIRST, [versions.SECOND])
+        path = f"/v2/models/{versions.MODEL}/versions/{versions.SECOND}/ready"
         ready = versions.wait_for(self._gateway.rest, path, lambda _: True, self.stop_now)
-        self._note("canary: version 2 ready beside version 1", ready, "ready" if ready else "not within 60 s")
+        self._note("canary: new version ready beside the old one", ready, "ready" if ready else "not within 60 s")
         if not ready:
             return span / 2
         seconds = max(2.0, span / 3)
         command = [
             sys.executable, "-m", "gateway.cli", "bench", "--json", "--url", self._gateway.grpc, "--model",
-            versions.MODEL, "--model-version", "2", "--rate", str(_CANARY_RATE), "--seconds", str(seconds), "--warmup",
-            "0", "--slo-ms", "5000", "--patience", "60",
+            versions.MODEL, "--model-version", str(versions.SECOND), "--rate", str(_CANARY_RATE), "--seconds",
+            str(seconds), "--warmup", "0", "--slo-ms", "5000", "--patience", "60",
         ]  # fmt: skip
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
         outcomes = json.loads(done.stdout)["outcomes"] if done.stdout else {"none": 1, "ok": 0}
         right = outcomes["ok"] == sum(outcomes.values()) > 0
-        self._note("canary: requests to version 2 answered rightly", right, f"{outcomes['ok']} right")
+        self._note("canary: requests to the new version answered rightly", right, f"{outcomes['ok']} right")
         return seconds + 2.0
 
     def _swap(self, phase: Phase) -> float:
-        """Makes version 2 the one in use; returns seconds it took."""
-        versions.point(self._gateway.repository, 2, [])
+        """Makes the second version the one in use; returns seconds it took."""
+        versions.point(self._gateway.repository, versions.SECOND, [])
 
         def only_second(document: dict[str, Any]) -> bool:
-            return bool(document.get("versions") == ["2"])
+            return bool(document.get("versions") == [str(versions.SECOND)])
 
         done = versions.wait_for(self._gateway.rest, f"/v2/models/{versions.MODEL}", only_second, self.stop_now)
-        self._note("swap: version 2 serves, version 1 is gone", done, "done" if done else "not within 60 s")
+        self._note("swap: new version serves, old one is gone", done, "done" if done else "not within 60 s")
         return 0.0
 
     def _note(self, what: str, ok: bool, detail: str) -> None:

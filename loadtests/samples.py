@@ -7,6 +7,7 @@ rows of the census, several a request, their right answers asked alone before th
 from __future__ import annotations
 
 import http.client
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +48,8 @@ def samples(repository: Path = MODEL_REPO) -> dict[str, list[Sample]]:
     """Returns the requests of every model whose golden rows are in the repository."""
     found: dict[str, list[Sample]] = {}
     for model in MODELS:
-        path = repository / model / "1" / "golden" / "cases.npz"
+        stable = json.loads((repository / model / "serving.json").read_text())["stable"]
+        path = repository / model / str(stable) / "golden" / "cases.npz"
         with np.load(path) as arrays:
             inputs = {name[6:]: arrays[name] for name in arrays.files if name.startswith("input.")}
             outputs = {name[7:]: arrays[name] for name in arrays.files if name.startswith("output.")}

@@ -15,17 +15,22 @@ from threading import Event
 from typing import Any
 
 MODEL = "wide_deep"
+FIRST, SECOND = 2, 3
 _WAIT_SECONDS = 60.0
 _POLL_SECONDS = 0.2
 
 
 def copy_repository(source: Path, target: Path) -> Path:
-    """Copies the models (hard links where possible) and adds version 2 of MODEL, not served yet."""
+    """Copies the models (hard links where possible) and adds version SECOND of MODEL, a copy of FIRST, not served yet.
+
+    FIRST is served alone: what is compared is one and the same model before and after the change.
+    """
     shutil.copytree(source, target, copy_function=_link)
-    second = target / MODEL / "2"
-    shutil.copytree(target / MODEL / "1", second, copy_function=_link)
+    point(target, FIRST, [])
+    second = target / MODEL / str(SECOND)
+    shutil.copytree(target / MODEL / str(FIRST), second, copy_function=_link)
     manifest = second / "manifest.json"
-    changed = json.loads(manifest.read_text()) | {"version": 2}
+    changed = json.loads(manifest.read_text()) | {"version": SECOND}
     manifest.unlink()  # the link, not what it is linked to
     manifest.write_text(json.dumps(changed))
     return target

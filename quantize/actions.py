@@ -21,6 +21,7 @@ from quantize.gate import PASS, judge, reference_problems
 from quantize.graph import Graph
 from quantize.metrics import metric_of
 from quantize.normalise import normalise
+from quantize.parent import outputs_to_keep
 from quantize.placement import default_style, place
 from quantize.policy import Policy, Recipe
 from quantize.preparing import _judged, largest_batch, load
@@ -36,8 +37,8 @@ Result = tuple[dict[str, Any], str]
 def inspect(parsed: argparse.Namespace) -> Result:
     """Shows inputs, outputs, operators, and what would become an integer operator."""
     loaded = load(parsed.model)
-    wanted = [name for name in (parsed.outputs or "").split(",") if name] or None
-    normal, steps = normalise(loaded.proto, wanted)
+    named = tuple(name for name in (parsed.outputs or "").split(",") if name)
+    normal, steps = normalise(loaded.proto, _outputs(loaded, named))
     graph = Graph(normal)
     found = intake.describe(loaded, graph.inputs(), graph.output_specs())
     placement = place(graph, style=default_style(graph))
@@ -95,7 +96,7 @@ def convert(parsed: argparse.Namespace, policy: Policy, progress: Progress) -> R
 def evaluate(parsed: argparse.Namespace, policy: Policy, progress: Progress) -> Result:
     """Judges an INT8 graph that is there already; exit code 3 if it does not hold."""
     loaded, metric = load(parsed.model), metric_of(policy.metric)
-    normal, _ = normalise(loaded.proto, [*policy.outputs] or None)
+    normal, _ = normalise(loaded.proto, _outputs(loaded, policy.outputs))
     graph = Graph(normal)
     source = open_source(parsed.evaluation)
     source.widen_to({spec.name: spec.dtype for spec in graph.inputs()})
@@ -185,7 +186,7 @@ def _calibrated(
     parsed: argparse.Namespace, policy: Policy, progress: Progress
 ) -> tuple[Any, Calibration, dict[str, Any]]:
     loaded = load(parsed.model)
-    normal, _ = normalise(loaded.proto, [*policy.outputs] or None)
+    normal, _ = normalise(loaded.proto, _outputs(loaded, policy.outputs))
     graph = Graph(normal)
     source = open_source(parsed.calibration)
     source.widen_to({spec.name: spec.dtype for spec in graph.inputs()})
@@ -199,6 +200,10 @@ def _calibrated(
         rows=policy.calibration_rows, batch=min(4, largest_batch(graph, policy.max_batch_size)), progress=progress,
     )  # fmt: skip
     return normal, found, {name: s.as_dict() for name, s in sorted(summary.inputs.items())}
+
+
+def _outputs(loaded: intake.LoadedModel, named: tuple[str, ...]) -> list[str] | None:
+    return outputs_to_keep(loaded.path, named, [value.name for value in loaded.proto.graph.output])
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -1,6 +1,6 @@
 """The command line of `sluice quantize`: names, options and help.
 
-NNo option has an effect that is not in `quantize.policy`.
+No option has an effect that is not in `quantize.policy`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ def add_actions(parser: argparse.ArgumentParser) -> None:
     publish.add_argument("--config", metavar="FILE", help="the gateway's configuration (TOML)")
     publish.set_defaults(overrides=[])
     publish.add_argument("--actor", metavar="WHO", help="who publishes; default: you")
-    publish.add_argument("--reason", default="", metavar="TEXT", help="why, for the registry's journal")
+    publish.add_argument(
+        "--reason", default="", metavar="TEXT", help="why, for the registry's journal (needed with --force)"
+    )
     publish.add_argument("--serve", action="store_true", help="make it the version that is served")
     publish.add_argument("--dry-run", action="store_true", help="do everything but publish")
     _data(publish, evaluation=True)
@@ -75,6 +77,9 @@ def _data(parser: argparse.ArgumentParser, *, evaluation: bool) -> None:
     parser.add_argument("--calibration", required=True, metavar="SRC", help=f"rows to take ranges from: {what}")
     if evaluation:
         parser.add_argument("--evaluation", required=True, metavar="SRC", help=f"other rows, with `label`: {what}")
+        parser.add_argument(
+            "--agreement", metavar="SRC", help="further rows without labels, on which INT8 must answer as FP32 does"
+        )
 
 
 def _common(parser: argparse.ArgumentParser) -> None:
@@ -112,6 +117,12 @@ def _policy(parser: argparse.ArgumentParser) -> None:
         help="multiply-adds in integer kernels (0.7 with Conv, else 0.5)",
     )
     add("--allow-slower", action="store_true", default=None, help="publish although INT8 is slower somewhere; recorded")
+    add(
+        "--force",
+        action="store_true",
+        default=None,
+        help="publish although the gate refuses; needs --reason, is recorded; never overrules broken artifacts",
+    )
     add("--max-batch-size", type=int, metavar="N", help="largest batch of a model that takes any (default 32)")
     add("--calibration-rows", type=int, metavar="N", help="rows to use at most (default 512)")
     add("--evaluation-rows", type=int, metavar="N", help="rows to use at most (default all)")

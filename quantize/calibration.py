@@ -33,12 +33,17 @@ class Calibration:
     histograms: dict[str, TensorHistogram] = field(default_factory=dict)
     peaks: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self, bins: int = BINS) -> dict[str, Any]:
+        """Returns the histograms as plain data, added up to `bins` bins (a divisor of BINS)."""
         return {
             "rows": self.rows,
-            "bins": BINS,
+            "bins": bins,
             "tensors": {
-                name: {"min": float(h.low), "max": float(h.high), "counts": h.counts.tolist()}
+                name: {
+                    "min": float(h.low),
+                    "max": float(h.high),
+                    "counts": h.counts.reshape(bins, -1).sum(axis=1).tolist(),
+                }
                 for name, h in sorted(self.histograms.items())
             },
         }

@@ -20,6 +20,7 @@ from quantize.metrics import Metric, cosines, neighbour_shares, predictions
 ONE_SIDED_95 = 1.645
 RESAMPLES = 200
 PASS, FAIL, INSUFFICIENT = "pass", "fail", "insufficient evidence"
+FORCED = "forced"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,10 @@ class GatePolicy:
 
 @dataclass(slots=True)
 class Judgement:
-    """Figures and every reason against; `verdict` follows from the reasons."""
+    """Figures and every reason against; `verdict` follows from the reasons.
+
+    `faults` are those failures that say the artifact is broken or no INT8 at all: `--force` does not overrule them.
+    """
 
     metric: str
     rows: int
@@ -55,10 +59,21 @@ class Judgement:
     failures: list[str] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
 
     @property
     def verdict(self) -> str:
         return FAIL if self.failures else INSUFFICIENT if self.doubts else PASS
+
+    @property
+    def can_be_forced(self) -> bool:
+        """Whether only accuracy, speed or evidence speak against it."""
+        return not self.faults
+
+    def broken(self, reason: str) -> None:
+        """Notes a failure that nobody can overrule."""
+        self.failures.append(reason)
+        self.faults.append(reason)
 
     def as_dict(self) -> dict[str, Any]:
         numbers = {k: round(getattr(self, k), 6) for k in ("fp32", "int8", "absolute_loss", "relative_loss", "upper95")}
@@ -70,6 +85,7 @@ class Judgement:
             **numbers,
             **self.figures,
             "failures": self.failures,
+            "faults": self.faults,
             "doubts": self.doubts,
             "notes": self.notes,
         }
@@ -87,7 +103,7 @@ def judge(metric: Metric, fp32: Outputs, int8: Outputs, policy: GatePolicy, labe
     found = Judgement(metric.name, len(fp32.values), groups, before, after, loss, _relative(loss, before), float("nan"))
     at = f" at {label}" if label else ""
     if not int8.finite:
-        found.failures.append(f"INT8 answers NaN or infinity{at}")
+        found.broken(f"INT8 answers NaN or infinity{at}")
         return found
     found.upper95 = upper_bound(metric, fp32, int8, policy.seed)
     _check_loss(found, metric, fp32, int8, policy, at)
@@ -98,6 +114,28 @@ def judge(metric: Metric, fp32: Outputs, int8: Outputs, policy: GatePolicy, labe
         text = f"{groups} independent rows are too few: {policy.fewest_rows} are needed to see a loss of one point"
         (found.notes if policy.accept_small_evaluation else found.doubts).append(text)
     return found
+
+
+def agreement(fp32: Outputs, int8: Outputs, policy: GatePolicy, judgement: Judgement) -> dict[str, Any]:
+    """Returns on what share of rows without labels INT8 answers as FP32 does; notes a failure if it is too small.
+
+    The bound is one-sided, 95 %, with rows of one group taken as one.
+    """
+    if not int8.finite:
+        judgement.broken("INT8 answers NaN or infinity on the rows of --agreement")
+        return {"rows": len(fp32.values), "agreement": 0.0}
+    same = predictions(fp32.values) == predictions(int8.values)
+    if Fraction(int(same.sum()), len(same)) < policy.fewest_agreement:
+        judgement.failures.append(f"INT8 agrees with FP32 on {same.mean():.1%} of {len(same)} further rows "
+                                  f"(at least {float(policy.fewest_agreement):.0%})")  # fmt: skip
+    groups = len(np.unique(fp32.groups)) if fp32.groups is not None else len(same)
+    return {
+        "rows": len(same),
+        "independent_rows": groups,
+        "agreement": round(float(same.mean()), 6),
+        "at_least95": round(1.0 - _mean_bound(1.0 - same, fp32.groups), 6),
+        "cosine": round(float(cosines(int8.values, fp32.values).mean()), 6),
+    }
 
 
 def reference_problems(metric: Metric, fp32: Outputs) -> list[str]:

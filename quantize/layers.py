@@ -16,7 +16,7 @@ import onnx
 from quantize.calibration import Calibration, watching
 from quantize.gate import sqnr
 from quantize.placement import Placement
-from quantize.qdq import Form, quantize
+from quantize.qdq import Form, activation_scales, quantize
 from quantize.sources import Source
 
 _NODES_A_RUN = 16
@@ -79,7 +79,7 @@ def _with_shadows(
     for shadow in shadows:
         value = onnx.helper.make_tensor_value_info(shadow.output[0], onnx.TensorProto.FLOAT, None)
         doubled.graph.output.append(value)
-    return quantize(doubled, own, calibration, form)
+    return quantize(doubled, own, activation_scales(own, calibration, form), form)
 
 
 def worst_within(errors: list[LayerError], work: dict[str, int], budget: float) -> list[str]:

@@ -1,8 +1,8 @@
 """Lays the judged artifacts out as a prepared version folder, with what warms and proves it, and the reports.
 
 If the FP32 model lies in a registry version, its description, output names, labels and notices are inherited.
-Invariants: only targets that passed are in the manifest; files other than reports depend on the inputs alone, not on
-time or machine load.
+Invariants: only targets that passed (or whose refusal was overruled openly) are in the manifest; files other than
+reports depend on the inputs alone, not on time or machine load.
 """
 
 from __future__ import annotations
@@ -16,15 +16,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.registry.document import DocumentError
-from gateway.registry.manifest import Manifest, parse_manifest
+from gateway.registry.manifest import Manifest
 from gateway.tensors import DataType
-from quantize.graph import TensorSpec
+from quantize.conversion import record_of
+from quantize.data_checks import vocabularies
+from quantize.graph import Graph, TensorSpec
+from quantize.parent import graph_names, parent_of
 from quantize.pipeline import Outcome
 from quantize.report_html import html_of
 from quantize.runtimes import RUNTIMES
 
 GOLDEN_ROWS = 4
+REPORTED_BINS = 128
+RECORD = "conversion.json"
 _OWN_FOLDERS = ("artifacts", "golden", "warmup", "reports", "samples")
 _DATATYPES = {
     "bool": DataType.BOOL, "uint8": DataType.UINT8, "uint16": DataType.UINT16, "uint32": DataType.UINT32,
@@ -36,10 +40,10 @@ _DATATYPES = {
 def lay_out(outcome: Outcome, report: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Writes the version's files into `folder` (empty) and returns its manifest, without identity and file list."""
     parent, parent_folder = parent_of(outcome.prepared.loaded.path)
-    targets = _artifacts(outcome, folder, parent)
+    targets = _artifacts(outcome, folder, parent, parent_folder)
     names = _public_names(outcome, parent)
     inherited = _inherit(parent, parent_folder, folder)
-    _golden(outcome, folder, names)
+    _golden(outcome, folder, names, parent_folder if parent else None)
     _reports(outcome, report, folder)
     document: dict[str, Any] = {
         "description": f"{parent.description} INT8." if parent and parent.description else "INT8.",
@@ -47,7 +51,7 @@ def lay_out(outcome: Outcome, report: dict[str, Any], folder: Path) -> dict[str,
         "inputs": [_tensor(spec, spec.name, _max_batch(outcome)) for spec in outcome.prepared.inputs],
         "outputs": [_tensor(s, names[s.name], _max_batch(outcome)) for s in outcome.prepared.outputs],
         "targets": targets,
-        "metrics": _metrics(report),
+        "metrics": _metrics(report, outcome.published),
         "lineage": _lineage(outcome, report, parent),
     }
     for entry in document["outputs"]:
@@ -58,42 +62,46 @@ def lay_out(outcome: Outcome, report: dict[str, Any], folder: Path) -> dict[str,
     return document
 
 
-def parent_of(model: Path) -> tuple[Manifest | None, Path]:
-    """Returns the manifest of the version that the model file belongs to, if it belongs to one."""
-    for folder in list(model.absolute().parents)[:4]:
-        path = folder / "manifest.json"
-        if path.is_file():
-            try:
-                return parse_manifest(path.read_bytes()), folder
-            except (DocumentError, OSError):
-                return None, folder
-    return None, model.parent
-
-
-def _artifacts(outcome: Outcome, folder: Path, parent: Manifest | None) -> list[dict[str, Any]]:
-    """Writes one file for each different graph; engines that read the same graph share it."""
+def _artifacts(outcome: Outcome, folder: Path, parent: Manifest | None, home: Path) -> list[dict[str, Any]]:
+    """Writes one file for each different graph, and how it was made; engines that read the same graph share it."""
     written: dict[str, str] = {}
     targets = []
     names = _public_names(outcome, parent)
-    threads = next((t.parameters.get("intra_op_threads", 0) for t in parent.targets), 0) if parent else 0
-    for target in outcome.passed:
+    parameters: dict[str, Any] = {"intra_op_threads": 0}
+    if parent is not None:
+        parameters = {"intra_op_threads": next((t.parameters.get("intra_op_threads", 0) for t in parent.targets), 0)}
+    for name, size in vocabularies(Graph(outcome.prepared.model)).items():
+        parameters[f"most.{name}"] = size - 1
+        parameters[f"least.{name}"] = -size
+    parameters |= {f"graph_name.{public}": own for own, public in names.items() if own != public}
+    for target in outcome.published:
         candidate = outcome.results[target].candidate
         path = written.setdefault(candidate.sha256, f"artifacts/{target}/model.onnx")
         if path == f"artifacts/{target}/model.onnx":
             (folder / path).parent.mkdir(parents=True)
             (folder / path).write_bytes(candidate.content)
-        renamed = {f"graph_name.{public}": own for own, public in names.items() if own != public}
-        targets.append({"name": target, "artifacts": [path], "parameters": {"intra_op_threads": threads, **renamed}})
+            record = record_of(
+                candidate, [spec.name for spec in outcome.prepared.outputs], _source(outcome, parent, home),
+                outcome.smoothing if candidate.recipe.smooth else {},
+            )  # fmt: skip
+            (folder / path).with_name(RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        targets.append({"name": target, "artifacts": [path], "parameters": dict(parameters)})
     return targets
+
+
+def _source(outcome: Outcome, parent: Manifest | None, home: Path) -> dict[str, Any]:
+    """Returns which FP32 model it was: version and path where it lies in a registry."""
+    loaded = outcome.prepared.loaded
+    found: dict[str, Any] = {"sha256": loaded.sha256, "bytes": loaded.bytes, "opset": loaded.opset}
+    if parent is not None:
+        found |= {"version": parent.version.number, "path": loaded.path.absolute().relative_to(home).as_posix()}
+    return found
 
 
 def _public_names(outcome: Outcome, parent: Manifest | None) -> dict[str, str]:
     """Returns what callers call each of the graph's outputs (the parent's word if it has one)."""
     names = {spec.name: spec.name for spec in outcome.prepared.outputs}
-    for target in parent.targets if parent else ():
-        for key, value in target.parameters.items():
-            if key.startswith("graph_name.") and value in names:
-                names[str(value)] = key.removeprefix("graph_name.")
+    names |= {own: public for public, own in graph_names(parent).items() if own in names}
     return names
 
 
@@ -108,13 +116,19 @@ def _inherit(parent: Manifest | None, source: Path, folder: Path) -> set[str]:
     return copied
 
 
-def _golden(outcome: Outcome, folder: Path, names: dict[str, str]) -> None:
-    """Writes rows with the answers of the first engine; the tolerance is what the engines differ by, doubled."""
+def _golden(outcome: Outcome, folder: Path, names: dict[str, str], parent: Path | None) -> None:
+    """Writes rows with the answers of the first engine; the tolerance is what the engines differ by, doubled.
+
+    The rows are the parent's golden rows if it has some (they may be shown to others, and answers compare), else the
+    first evaluation rows.
+    """
     prepared = outcome.prepared
-    rows = min(GOLDEN_ROWS, prepared.largest)
-    feed = {name: array[:rows] for name, array in prepared.probe.items()}
+    feed = _parents_rows(parent, prepared.inputs, prepared.largest) if parent else None
+    if feed is None:
+        rows = min(GOLDEN_ROWS, prepared.largest)
+        feed = {name: array[:rows] for name, array in prepared.probe.items()}
     answers = []
-    for target in outcome.passed:
+    for target in outcome.published:
         result = outcome.results[target]
         outputs = [spec.name for spec in prepared.outputs]
         answers.append(RUNTIMES[result.engine](result.candidate.content, outputs).run(feed))
@@ -132,6 +146,20 @@ def _golden(outcome: Outcome, folder: Path, names: dict[str, str]) -> None:
     write_npz(folder / "warmup" / "inputs.npz", {f"input.{name}": array[:1] for name, array in feed.items()})
 
 
+def _parents_rows(parent: Path, inputs: list[TensorSpec], most: int) -> dict[str, NDArray[Any]] | None:
+    """Returns the inputs of the parent's golden cases, None if it has none that fit."""
+    try:
+        file = json.loads((parent / "golden" / "cases.json").read_text(encoding="utf-8"))["file"]
+        with np.load(parent / "golden" / file, allow_pickle=False) as arrays:
+            rows = {spec.name: arrays[f"input.{spec.name}"] for spec in inputs}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if any(rows[s.name].dtype != s.dtype or rows[s.name].ndim != len(s.dims) for s in inputs):
+        return None
+    count = len(next(iter(rows.values())))
+    return rows if count <= most and all(len(array) == count for array in rows.values()) else None
+
+
 def _reports(outcome: Outcome, report: dict[str, Any], folder: Path) -> None:
     place = folder / "reports"
     place.mkdir()
@@ -139,7 +167,7 @@ def _reports(outcome: Outcome, report: dict[str, Any], folder: Path) -> None:
         "gate.json": report,
         "attempts.json": report["attempts"],
         "layers.json": report["layers"],
-        "calibration.json": outcome.calibration.as_dict(),
+        "calibration.json": outcome.calibration.as_dict(bins=REPORTED_BINS),
         "environment.json": report["environment"],
     }
     for name, content in parts.items():
@@ -157,17 +185,19 @@ def _tensor(spec: TensorSpec, name: str, max_batch: int) -> dict[str, Any]:
     return {"name": name, "datatype": _DATATYPES[spec.dtype.name].value, "shape": dims or [1]}
 
 
-def _metrics(report: dict[str, Any]) -> dict[str, Any]:
+def _metrics(report: dict[str, Any], published: list[str]) -> dict[str, Any]:
     keys = (
-        "metric", "fp32", "int8", "absolute_loss", "relative_loss", "upper95", "rows", "independent_rows", "agreement",
-        "cosine", "sqnr_db", "batch_difference", "executed_on_its_engine", "judged_with", "latency", "notes",
+        "verdict", "metric", "fp32", "int8", "absolute_loss", "relative_loss", "upper95", "rows", "independent_rows",
+        "agreement", "cosine", "sqnr_db", "batch_difference", "executed_on_its_engine", "judged_with", "latency",
+        "further_rows",
+        "notes",
     )  # fmt: skip
     return {
         "int8": {
             t["target"]: {k: t[k] for k in keys if k in t}
             | {"coverage": (t["coverage"] or {}).get("multiply_add_share"), "tensorrt_rtx": t["tensorrt_rtx"]}
             for t in report["targets"]
-            if t["target"] in report["passed_targets"]
+            if t["target"] in published
         }
     }
 
@@ -190,10 +220,12 @@ def _lineage(outcome: Outcome, report: dict[str, Any], parent: Manifest | None) 
                     "form": outcome.results[name].candidate.form.name,
                     "kept_float": outcome.results[name].candidate.placement.skipped,
                 }
-                for name in outcome.passed
+                for name in outcome.published
             },
             "policy": report["policy"],
             "policy_sha256": report["policy_sha256"],
+            "verdict": outcome.verdict,
+            "forced": report["forced"],
             "accepted_small_evaluation": outcome.policy.accept_small_evaluation,
         },
         "environment": report["environment"],

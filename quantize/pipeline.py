@@ -10,14 +10,17 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from quantize.calibration import Calibration, Progress, calibrate
-from quantize.errors import UnsupportedModel
-from quantize.gate import INSUFFICIENT, PASS
+from quantize.errors import GateRefused, UnsupportedModel
+from quantize.gate import FORCED, INSUFFICIENT, PASS
 from quantize.graph import Graph
 from quantize.ladder import rungs
 from quantize.layers import LayerError, layer_errors, worst_within
+from quantize.normalise import infer_shapes
 from quantize.placement import place
 from quantize.policy import Policy, Recipe
 from quantize.preparing import Prepared, prepare
@@ -27,9 +30,21 @@ from quantize.targets import TargetResult, accuracy, complete, form_of, make, wa
 AUTOMATIC = ("openvino", "onnxruntime")
 
 
+@dataclass(frozen=True, slots=True)
+class Forced:
+    """A gate that was overruled: by whom, why, and its reasons by target."""
+
+    by: str
+    reason: str
+    overruled: dict[str, list[str]]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"by": self.by, "reason": self.reason, "overruled": self.overruled}
+
+
 @dataclass(slots=True)
 class Outcome:
-    """Everything that was found. `verdict` is pass, refused or insufficient evidence."""
+    """Everything that was found. `verdict` is pass, refused, insufficient evidence or forced."""
 
     prepared: Prepared
     policy: Policy
@@ -38,6 +53,13 @@ class Outcome:
     errors: list[LayerError] = field(default_factory=list)
     calibration: Calibration = field(default_factory=Calibration)
     seconds: dict[str, float] = field(default_factory=dict)
+    forced: Forced | None = None
+    smoothing: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+
+    @property
+    def published(self) -> list[str]:
+        """Targets that a version may hold: those that passed, and those whose refusal was overruled (`force`)."""
+        return [t for t in self.results if t in self.passed or (self.forced is not None and t in self.forced.overruled)]
 
     @property
     def passed(self) -> list[str]:
@@ -46,11 +68,29 @@ class Outcome:
     @property
     def verdict(self) -> str:
         """Named targets must all pass; of those chosen automatically one must."""
+        if self.forced is not None:
+            return FORCED
         missing = [t for t in (self.policy.targets or ()) if t not in self.passed]
         if self.passed and not missing:
             return PASS
         found = [self.results[t].verdict for t in (missing or self.results) if t in self.results]
         return INSUFFICIENT if found and all(v in (INSUFFICIENT, PASS) for v in found) else "refused"
+
+    def force(self, *, by: str, reason: str) -> None:
+        """Overrules accuracy, speed and lack of evidence; notes who did it, why, and what was overruled.
+
+        Raises:
+            GateRefused: a target is broken, or is not INT8 in truth: nobody can overrule that.
+        """
+        broken = [f"{t}: {why}" for t, r in self.results.items() for why in r.judgement.faults]
+        if broken:
+            raise GateRefused(*broken)
+        overruled = {
+            target: [*result.judgement.failures, *result.judgement.doubts]
+            for target, result in self.results.items()
+            if result.verdict != PASS
+        }
+        self.forced = Forced(by, reason, overruled)
 
     def reasons(self) -> list[str]:
         """Returns why targets did not pass."""
@@ -61,14 +101,22 @@ class Outcome:
         ]
 
 
-def run(model: str, calibration: str, evaluation: str, policy: Policy, progress: Progress) -> Outcome:
-    """Returns the outcome of every target, whatever the verdicts.
+def run(
+    model: str,
+    calibration: str,
+    evaluation: str,
+    policy: Policy,
+    progress: Progress,
+    *,
+    unlabelled: str | None = None,
+) -> Outcome:
+    """Returns the outcome of every target, whatever the verdicts; `unlabelled` names further rows to agree on.
 
     Raises:
         QuantizeError: what `quantize.preparing.prepare` and `quantize.calibration.calibrate` raise.
     """
     started = time.perf_counter()
-    outcome = Outcome(prepare(model, calibration, evaluation, policy, progress), policy)
+    outcome = Outcome(prepare(model, calibration, evaluation, policy, progress, unlabelled=unlabelled), policy)
     outcome.seconds["prepare"] = _since(started)
     targets = list(policy.targets or AUTOMATIC)
     started = time.perf_counter()
@@ -98,18 +146,20 @@ class _Models:
             return self._plain
         if self._smoothed is None:
             smoothed, count = smooth(*self._plain)
+            norms = {n.output[0] for n in self._plain[0].graph.node if n.op_type == "LayerNormalization"}
+            self._outcome.smoothing = {k: v for k, v in self._plain[1].peaks.items() if k in norms}
             if not count:
                 raise UnsupportedModel("SmoothQuant found no normalisation to smooth")
+            # Placement asks for types, which smoothing has dropped.
+            smoothed = infer_shapes(smoothed)
             self._smoothed = (smoothed, self._calibrate(smoothed))
         return self._smoothed
 
     def _calibrate(self, model: onnx.ModelProto) -> Calibration:
         prepared, policy = self._outcome.prepared, self._outcome.policy
-        from quantize.normalise import infer_shapes
-
         return calibrate(
-            infer_shapes(model),
-            wanted_tensors(infer_shapes(model), self._targets),
+            model,
+            wanted_tensors(model, self._targets),
             prepared.calibration,
             rows=policy.calibration_rows,
             batch=min(4, prepared.largest),
@@ -121,7 +171,7 @@ class _Models:
 def _climb(target: str, outcome: Outcome, models: _Models, progress: Progress) -> None:
     """Tries rungs until one passes; keeps the best of them (most accurate) if none does."""
     best: TargetResult | None = None
-    for recipe in rungs(outcome.policy, outcome.prepared.model):
+    for recipe in rungs(outcome.policy, outcome.prepared.model, target):
         progress(f"{target}: {recipe.why}", 0, 0)
         attempt: dict[str, Any] = {"target": target, "why": recipe.why, "method": recipe.method}
         outcome.attempts.append(attempt)
@@ -146,6 +196,8 @@ def _climb(target: str, outcome: Outcome, models: _Models, progress: Progress) -
             break
     if best is None:
         raise UnsupportedModel(f"{target}: no recipe gives a usable graph")
+    if outcome.policy.force and best.covered is None and not best.judgement.faults:
+        complete(best, outcome.prepared, outcome.policy, progress)
     outcome.results[target] = best
 
 

@@ -42,6 +42,7 @@ class Policy:
     fewest_agreement: str = "0.97"
     fewest_coverage: float | None = None
     allow_slower: bool = False
+    force: bool = False
     max_batch_size: int = 32
     calibration_rows: int = 512
     evaluation_rows: int | None = None
@@ -104,6 +105,7 @@ class Recipe:
     keep_float: tuple[str, ...]
     smooth: bool = False
     revert: bool = False
+    dynamic: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self) | {"keep_float": list(self.keep_float)}

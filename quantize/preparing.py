@@ -24,10 +24,20 @@ from quantize.gate import reference_problems
 from quantize.graph import Graph, TensorSpec
 from quantize.metrics import Metric, metric_of
 from quantize.normalise import normalise, prove_equal
+from quantize.parent import outputs_to_keep
 from quantize.placement import WEIGHTED
 from quantize.policy import Policy
 from quantize.runtimes import Arrays, OnnxRuntime
 from quantize.sources import Source, open_source
+
+
+@dataclass(slots=True)
+class Further:
+    """Rows without labels, and what FP32 answers: INT8 must answer the same (`--agreement`)."""
+
+    source: Source
+    summary: DataSummary
+    reference: Outputs
 
 
 @dataclass(slots=True)
@@ -51,13 +61,22 @@ class Prepared:
     probe: Arrays
     work: dict[str, int]
     warnings: list[str] = field(default_factory=list)
+    further: Further | None = None
 
     @property
     def is_convolutional(self) -> bool:
         return any(node.op_type == "Conv" for node in self.model.graph.node)
 
 
-def prepare(model: str, calibration: str, evaluation: str, policy: Policy, progress: Progress) -> Prepared:
+def prepare(
+    model: str,
+    calibration: str,
+    evaluation: str,
+    policy: Policy,
+    progress: Progress,
+    *,
+    unlabelled: str | None = None,
+) -> Prepared:
     """Returns the prepared model.
 
     Raises:
@@ -65,9 +84,11 @@ def prepare(model: str, calibration: str, evaluation: str, policy: Policy, progr
         GateRefused: FP32 itself is no yardstick.
     """
     metric = metric_of(policy.metric)
-    sources = [open_source(where) for where in (calibration, evaluation)]
+    if unlabelled is not None and not metric.classifies:
+        raise BadInput(f"--agreement compares classes: it does not go with the metric {metric.name}")
+    sources = [open_source(where) for where in (calibration, evaluation, *([unlabelled] if unlabelled else []))]
     loaded = load(model)
-    wanted = [*policy.outputs] or None
+    wanted = outputs_to_keep(loaded.path, policy.outputs, [value.name for value in loaded.proto.graph.output])
     progress("normalising", 0, 0)
     normal, steps = normalise(loaded.proto, wanted)
     graph = Graph(normal)
@@ -117,8 +138,19 @@ def prepare(model: str, calibration: str, evaluation: str, policy: Policy, progr
         work={},
         warnings=[*first.warnings, *second.warnings],
     )
+    if unlabelled is not None:
+        prepared.further = _further(sources[2], prepared, session, graph, progress)
     prepared.work = multiply_adds(normal, {name: array[:1] for name, array in second.first.inputs.items()})
     return prepared
+
+
+def _further(source: Source, prepared: Prepared, session: OnnxRuntime, graph: Graph, progress: Progress) -> Further:
+    summary = data_checks.check_source(source, graph, labels=False, fewest=1)
+    data_checks.check_disjoint(prepared.calibration_summary, summary)
+    answers = outputs_of(session, prepared.judged, source, batch=prepared.largest, progress=progress)
+    if not answers.finite:
+        raise GateRefused(f"FP32 answers NaN or infinity on {source.name}")
+    return Further(source, summary, answers)
 
 
 def load(model: str) -> intake.LoadedModel:

@@ -25,14 +25,15 @@ from gateway.registry.store import AlreadyThere, Changed, Store, StoreError
 from gateway.registry.switching import PublishError
 from quantize.actions import text_of, verify_folder
 from quantize.errors import BadInput, GateRefused, RegistryFailure, VersionConflict
-from quantize.gate import PASS
+from quantize.gate import FORCED, PASS
 from quantize.packaging import lay_out
-from quantize.pipeline import run
+from quantize.pipeline import Outcome, run
 from quantize.policy import Policy
 from quantize.progress import Progress
 from quantize.report import report_of
 
 _SPARE_BYTES = 16 << 20
+_WHY = "INT8 proven by the gate"
 
 
 def publish(
@@ -45,10 +46,14 @@ def publish(
     """
     if not is_model_name(parsed.name):
         raise BadInput(f"{parsed.name!r} is not a model name")
+    if policy.force and not parsed.reason.strip():
+        raise BadInput("--force needs --reason: it is recorded who overruled the gate, and why")
     store = None if parsed.dry_run else preflight(location, Path(parsed.model))
-    outcome = run(parsed.model, parsed.calibration, parsed.evaluation, policy, progress)
+    outcome = run(parsed.model, parsed.calibration, parsed.evaluation, policy, progress, unlabelled=parsed.agreement)
+    if outcome.verdict != PASS and policy.force:
+        _overrule(outcome, parsed)
     report = report_of(outcome, parsed.name)
-    if outcome.verdict != PASS:
+    if outcome.verdict not in (PASS, FORCED):
         refusal = GateRefused(*outcome.reasons())
         refusal.verdict = outcome.verdict
         refusal.report = report  # type: ignore[attr-defined]
@@ -68,6 +73,15 @@ def publish(
     )  # fmt: skip
     text = f"{text_of(report)}\n\n{parsed.name} version {published['version']} published; {serving}"
     return {"report": report, "published": published}, text
+
+
+def _overrule(outcome: Outcome, parsed: argparse.Namespace) -> None:
+    try:
+        outcome.force(by=parsed.actor or _user(), reason=parsed.reason.strip())
+    except GateRefused as refusal:
+        refusal.report = report_of(outcome, parsed.name)  # type: ignore[attr-defined]
+        refusal.problems.append("--force does not overrule this")
+        raise
 
 
 def preflight(location: str, model: Path) -> Store:
@@ -99,7 +113,7 @@ def _put(store: Store, folder: Path, parsed: argparse.Namespace, progress: Progr
             folder,
             parsed.name,
             actor=parsed.actor or _user(),
-            reason=parsed.reason or "INT8 proven by the gate",
+            reason=parsed.reason or _WHY,
             options=options,
         )
     except (AlreadyThere, Changed) as error:

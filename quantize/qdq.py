@@ -8,6 +8,7 @@ same model, ranges and form give the same bytes.
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,19 +38,18 @@ class Form:
     method: str = "minmax"
 
 
-def quantize(model: onnx.ModelProto, placement: Placement, calibration: Calibration, form: Form) -> onnx.ModelProto:
-    """Returns the model with explicit Q/DQ.
+def quantize(model: onnx.ModelProto, placement: Placement, scales: Mapping[str, Scale], form: Form) -> onnx.ModelProto:
+    """Returns the model with explicit Q/DQ; `scales` are those of every tensor of the placement.
 
     Raises:
-        UnsupportedModel: a scale would not be finite, positive and below MOST_SCALE.
+        UnsupportedModel: a weight is not finite.
     """
     made = copy.deepcopy(model)
     taken = all_names(made.graph)
-    scales = activation_scales(placement, calibration, form)
     added: dict[str, list[onnx.NodeProto]] = {}
     dequantized: dict[str, str] = {}
-    for tensor, scale in scales.items():
-        nodes, dequantized[tensor] = _pair(made, tensor, scale, taken)
+    for tensor in placement.tensors:
+        nodes, dequantized[tensor] = _pair(made, tensor, scales[tensor], taken)
         added[tensor] = nodes
     chosen = set(placement.nodes)
     weights: dict[tuple[str, int | None], tuple[str, onnx.NodeProto]] = {}
@@ -65,13 +65,17 @@ def quantize(model: onnx.ModelProto, placement: Placement, calibration: Calibrat
                 weights[key] = _weight(made, node.input[1], axis, taken)
             node.input[1] = weights[key][0]
     _insert(made, added, [node for _, node in weights.values()])
-    _drop_unused(made)
+    drop_unused(made)
     made.producer_name, made.producer_version = PRODUCER, "1"
     return made
 
 
 def activation_scales(placement: Placement, calibration: Calibration, form: Form) -> dict[str, Scale]:
-    """Returns the scale of every tensor of the placement, in the graph's order."""
+    """Returns the scale of every tensor of the placement.
+
+    Raises:
+        UnsupportedModel: a scale would not be finite, positive and below MOST_SCALE.
+    """
     scales: dict[str, Scale] = {}
     for tensor in placement.tensors:
         source = tensor
@@ -161,7 +165,8 @@ def _insert(model: onnx.ModelProto, added: dict[str, list[onnx.NodeProto]], firs
     model.graph.node.extend(ordered)
 
 
-def _drop_unused(model: onnx.ModelProto) -> None:
+def drop_unused(model: onnx.ModelProto) -> None:
+    """Drops the weights that nothing reads any more, and what shape inference had noted."""
     graph = Graph(model)
     used = {name for node in model.graph.node for name in node.input} | set(graph.outputs)
     for node in model.graph.node:

@@ -25,6 +25,7 @@ def report_of(outcome: Outcome, name: str) -> dict[str, Any]:
         "verdict": outcome.verdict,
         "reasons": outcome.reasons(),
         "passed_targets": outcome.passed,
+        "forced": None if outcome.forced is None else outcome.forced.as_dict(),
         "source": {
             "path": str(prepared.loaded.path),
             "sha256": prepared.loaded.sha256,
@@ -43,6 +44,13 @@ def report_of(outcome: Outcome, name: str) -> dict[str, Any]:
                 "sha256": prepared.evaluation.sha256,
                 "rows": prepared.evaluation_summary.rows,
                 "independent_rows": prepared.evaluation_summary.groups or prepared.evaluation_summary.rows,
+            },
+            "further": None
+            if prepared.further is None
+            else {
+                "source": prepared.further.source.name,
+                "sha256": prepared.further.source.sha256,
+                "rows": prepared.further.summary.rows,
             },
             "disjoint": True,
             "input_statistics": {n: s.as_dict() for n, s in sorted(prepared.calibration_summary.inputs.items())},
@@ -91,6 +99,8 @@ def text_of(report: dict[str, Any]) -> str:
 def _headline(report: dict[str, Any]) -> str:
     if report["verdict"] == PASS:
         return f"INT8 holds ({', '.join(report['passed_targets'])})"
+    if forced := report["forced"]:
+        return f"refused by the gate, FORCED by {forced['by']}: {forced['reason']}\n  " + "\n  ".join(report["reasons"])
     return f"{report['verdict']}\n  " + "\n  ".join(report["reasons"])
 
 
@@ -105,6 +115,11 @@ def _target_lines(target: dict[str, Any]) -> list[str]:
     )
     if "agreement" in target:
         lines.append(f"  agreement with FP32 {target['agreement']:.2%}")
+    if found := target["further_rows"]:
+        lines.append(
+            f"  agreement with FP32 on {found['rows']} further rows ({found['independent_rows']} independent, "
+            f"no labels) {found['agreement']:.2%}, at least {found['at_least95']:.2%} with 95 % confidence"
+        )
     if target["coverage"]:
         found = target["coverage"]
         lines.append(

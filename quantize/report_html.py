@@ -31,6 +31,7 @@ def html_of(report: dict[str, Any]) -> str:
         f"<p class=soft>From <code>{escape(source['path'])}</code> ({source['bytes'] / 1e6:.2f} MB, opset {source['opset']}, "
         f"sha256 {source['sha256'][:16]}…). Calibrated with {data['calibration']['rows']} rows, judged on "
         f"{data['evaluation']['rows']} rows ({data['evaluation']['independent_rows']} independent); no row is in both.</p>",
+        _forced(report["forced"]),
         _reasons(report["reasons"], "bad"),
         _reasons(report["warnings"], "soft"),
     ]
@@ -61,6 +62,15 @@ def html_of(report: dict[str, Any]) -> str:
 def _badge(verdict: str) -> str:
     kind = {"pass": "pass", "insufficient evidence": "doubt"}.get(verdict, "fail")
     return f"<span class='badge {kind}'>{escape(verdict)}</span>"
+
+
+def _forced(forced: dict[str, Any] | None) -> str:
+    if forced is None:
+        return ""
+    return (
+        "<section class=card><strong>The gate refused this model and was overruled.</strong> By "
+        f"{escape(forced['by'])}: {escape(forced['reason'])}</section>"
+    )
 
 
 def _reasons(reasons: list[str], kind: str) -> str:

@@ -24,7 +24,7 @@ _LEAST = 1e-5
 def smooth(model: onnx.ModelProto, calibration: Calibration, alpha: float = ALPHA) -> tuple[onnx.ModelProto, int]:
     """Returns the rewritten model and how many normalisations were smoothed.
 
-    RResidual readers keep y by a division of their own.
+    Residual readers keep y by a division of their own.
     """
     made = copy.deepcopy(model)
     graph = Graph(made)

@@ -10,15 +10,17 @@ import onnx
 
 from quantize import tensorrt_rtx
 from quantize.calibration import Calibration, Progress
+from quantize.conversion import build
 from quantize.coverage import Coverage, coverage, structural_coverage
 from quantize.errors import UnsupportedModel
 from quantize.evaluation import Latency, Outputs, batch_invariance, latencies, outputs_of
-from quantize.gate import PASS, GatePolicy, Judgement, judge
+from quantize.gate import PASS, GatePolicy, Judgement, agreement, judge
 from quantize.graph import Graph
 from quantize.placement import Placement, default_style, place
 from quantize.policy import Policy, Recipe
 from quantize.preparing import Prepared
-from quantize.qdq import Form, quantize
+from quantize.qdq import Form, activation_scales
+from quantize.ranges import Scale
 from quantize.runtimes import RUNTIMES
 from quantize.tensorrt_form import for_tensorrt, lint
 
@@ -29,13 +31,15 @@ _SPEED_NOISE = 0.98
 
 @dataclass(slots=True)
 class Candidate:
-    """An INT8 graph for a target."""
+    """An INT8 graph for a target; `scales` and `keep_float` are what was decided (`quantize.conversion` records it)."""
 
     target: str
     recipe: Recipe
     form: Form
     placement: Placement
     content: bytes
+    scales: dict[str, Scale] = field(default_factory=dict)
+    keep_float: tuple[str, ...] = ()
 
     @property
     def sha256(self) -> str:
@@ -55,6 +59,7 @@ class TargetResult:
     batch_difference: float | None = None
     speed: list[Latency] = field(default_factory=list)
     built: dict[str, Any] | None = None
+    further: dict[str, Any] | None = None
 
     @property
     def verdict(self) -> str:
@@ -75,6 +80,7 @@ class TargetResult:
             "batch_difference": self.batch_difference,
             "latency": [found.as_dict() for found in self.speed],
             "tensorrt_rtx": self.built,
+            "further_rows": self.further,
         }
 
 
@@ -82,6 +88,8 @@ def form_of(target: str, graph: Graph, recipe: Recipe) -> Form:
     """Returns how numbers are stored for a target."""
     if target == "tensorrt":
         return Form("s8s8", True, "inputs", recipe.per_channel, recipe.method)
+    if recipe.dynamic:
+        return Form("dynamic", True, "inputs", True, recipe.method)
     return Form("u8s8", False, default_style(graph), recipe.per_channel, recipe.method)
 
 
@@ -96,15 +104,18 @@ def make(
     source = for_tensorrt(model) if target == "tensorrt" else model
     graph = Graph(source)
     form = form_of(target, graph, recipe)
-    placement = place(graph, style=form.style, keep_float=(*recipe.keep_float, *keep))
+    kept = (*recipe.keep_float, *keep)
+    placement = place(graph, style=form.style, keep_float=kept)
     if not placement.nodes:
         raise UnsupportedModel("no operator can become an integer operator: " + "; ".join(
             f"{name}: {why}" for name, why in list(placement.skipped.items())[:4]))  # fmt: skip
-    made = quantize(source, placement, calibration, form)
+    scales = {} if recipe.dynamic else activation_scales(placement, calibration, form)
+    content = build(target, model, form, list(kept), scales)
+    made = onnx.load_from_string(content)
     if target == "tensorrt" and (problems := lint(made)):
         raise UnsupportedModel(*problems)
     onnx.checker.check_model(made)
-    return Candidate(target, recipe, form, placement, made.SerializeToString(deterministic=True))
+    return Candidate(target, recipe, form, placement, content, scales, kept)
 
 
 def wanted_tensors(model: onnx.ModelProto, targets: list[str]) -> list[str]:
@@ -134,12 +145,16 @@ def complete(result: TargetResult, prepared: Prepared, policy: Policy, progress:
         alone = _outputs(runtime, prepared, 1, policy, progress)
         result.alone = judge(prepared.metric, prepared.reference, alone, gate, "batch 1")
         judgement.failures += [f for f in result.alone.failures if f not in judgement.failures]
+        judgement.faults += result.alone.faults
         judgement.doubts += [d for d in result.alone.doubts if d not in judgement.doubts]
         result.batch_difference = batch_invariance(runtime, prepared.judged, prepared.probe, prepared.largest)
         if not result.batch_difference <= gate.most_batch_difference:
-            judgement.failures.append(
+            judgement.broken(
                 f"a row's answer changes by {result.batch_difference:.2%} of its range with the rows beside it"
             )
+    if prepared.further is not None:
+        found = outputs_of(runtime, prepared.judged, prepared.further.source, batch=prepared.largest, progress=progress)
+        result.further = agreement(prepared.further.reference, found, gate, judgement)
     _cover(result, prepared, gate)
     if result.executed:
         _race(result, prepared, policy, gate)
@@ -163,7 +178,7 @@ def _cover(result: TargetResult, prepared: Prepared, gate: GatePolicy) -> None:
     else:
         result.covered = structural_coverage(candidate.placement.nodes, prepared.work)
     if result.covered.share < gate.fewest_coverage:
-        result.judgement.failures.append(
+        result.judgement.broken(
             f"only {result.covered.share:.0%} of the multiply-adds run as integers on {result.engine} "
             f"(at least {gate.fewest_coverage:.0%})"
         )
@@ -189,7 +204,8 @@ def _build(result: TargetResult, prepared: Prepared) -> None:
     try:
         engine = tensorrt_rtx.build(result.candidate.content, rows=(1, best, prepared.largest))
     except UnsupportedModel as error:
-        result.judgement.failures += error.problems
+        for problem in error.problems:
+            result.judgement.broken(problem)
         return
     result.built = {
         "parsed": True,

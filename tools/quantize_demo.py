@@ -51,7 +51,13 @@ def main() -> int:
     registry = folder / "registry"
     registry.mkdir(parents=True, exist_ok=True)
     if not (folder / "texts.evaluation.npz").exists():
-        for make in (quantize_rows.pictures, quantize_rows.mobilenet, quantize_rows.table, quantize_rows.texts):
+        for make in (
+            quantize_rows.pictures,
+            quantize_rows.views,
+            quantize_rows.mobilenet,
+            quantize_rows.table,
+            quantize_rows.texts,
+        ):
             make(folder)
     lines, wrong = [], 0
     for case in CASES:

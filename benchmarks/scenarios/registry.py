@@ -57,10 +57,12 @@ MOST_ROWS = {"wide_deep": 2048}
 
 
 def build(folder: Path, models: list[str]) -> Path:
-    """Fills `folder` with these models (hard links where the file system allows it) and returns it."""
+    """Fills `folder` with version 1 of these models (hard links where the file system allows it) and returns it."""
     for name in models:
         source = LINKED[name] if name in LINKED else generated(name)
-        shutil.copytree(source, folder / name, copy_function=_link)
+        shutil.copytree(
+            source, folder / name, copy_function=_link, ignore=shutil.ignore_patterns("2", "serving.json", ".gitignore")
+        )
         if name in MOST_ROWS:
             manifest = folder / name / "1" / "manifest.json"
             changed = json.loads(manifest.read_text()) | {"max_batch_size": MOST_ROWS[name]}

@@ -15,7 +15,7 @@ from gateway.registry.switching import NotInRegistry, check_who
 from gateway.registry.verifying import models_in
 from gateway.versions import ModelVersion
 
-_HEAD = ("model", "version", "state", "MB", "targets", "published", "by", "why")
+_HEAD = ("model", "version", "state", "MB", "targets", "gate", "published", "by", "why")
 
 
 def run(parsed: argparse.Namespace) -> int:
@@ -50,7 +50,7 @@ def _shown(models: list[dict[str, Any]]) -> str:
 
 def _row(name: str, version: dict[str, Any]) -> list[str]:
     if "problem" in version:
-        return [name, str(version["version"]), version["state"], "-", "-", "-", "-", version["problem"]]
+        return [name, str(version["version"]), version["state"], "-", "-", "-", "-", "-", version["problem"]]
     origin = version["published"]
     return [
         name,
@@ -58,7 +58,18 @@ def _row(name: str, version: dict[str, Any]) -> list[str]:
         version["state"],
         f"{version['bytes'] / 1e6:.1f}",
         ", ".join(map(str, version["targets"])),
+        _gate(version["gate"]),
         str(origin.get("at", "-"))[:19],
         str(origin.get("by", "-")),
         str(origin.get("reason", "") or "-"),
     ]
+
+
+def _gate(found: dict[str, Any] | None) -> str:
+    """Returns the INT8 gate's verdict; FORCED cannot be overlooked."""
+    if found is None:
+        return "-"
+    forced = found["forced"]
+    if isinstance(forced, dict):
+        return f"FORCED by {forced.get('by', '?')}: {forced.get('reason', '?')}"
+    return str(found["verdict"])

@@ -164,7 +164,7 @@ def _copy(version: ModelVersion, manifest: Manifest, reader: Reader, folder: Pat
             written = reader.fetch(key, target)
         except StoreError as error:
             absent = _absent(reader, key)
-            if absent and entry.source is not None:
+            if absent and entry.can_be_had:
                 missing.append(entry.path)
             elif absent:
                 problems.append(f"{entry.path} is missing")

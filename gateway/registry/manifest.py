@@ -41,13 +41,31 @@ class FileSource:
 
 
 @dataclass(frozen=True, slots=True)
+class FileConversion:
+    """How a file is made: `record` (a file of this version) says how, from `path` in `version` of the same model."""
+
+    version: int
+    path: str
+    record: str
+
+
+@dataclass(frozen=True, slots=True)
 class FileEntry:
-    """One file of the version: path relative to its folder (with "/"), bytes, sha256 in lower-case hex."""
+    """One file of the version: path relative to its folder (with "/"), bytes, sha256 in lower-case hex.
+
+    `source` or `conversion`: how to get the file where the registry does not carry it.
+    """
 
     path: str
     size: int
     sha256: str
     source: FileSource | None = None
+    conversion: FileConversion | None = None
+
+    @property
+    def can_be_had(self) -> bool:
+        """Whether the file may be absent until someone fetches it or makes it."""
+        return self.source is not None or self.conversion is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +205,19 @@ def _file(reader: Reader) -> FileEntry:
         _check_sha256(inner, source.sha256)
         inner.close()
     size = reader.integer("size")
+    conversion = _conversion(reader) if reader.has("conversion") else None
     reader.close()
-    return FileEntry(path, size, sha256, source)
+    return FileEntry(path, size, sha256, source, conversion)
+
+
+def _conversion(reader: Reader) -> FileConversion:
+    inner = reader.child("conversion")
+    found = FileConversion(inner.integer("version", minimum=1), inner.text("path"), inner.text("record"))
+    for key in ("path", "record"):
+        if inner.has(key) and (why := relative_problem(getattr(found, key))):
+            inner.problem(key, f"{getattr(found, key)!r} {why}")
+    inner.close()
+    return found
 
 
 def _check_sha256(reader: Reader, value: str) -> None:
@@ -213,6 +242,9 @@ def _cross_check(manifest: Manifest, reader: Reader) -> None:
         for number, artifact in enumerate(target.artifacts):
             if artifact not in listed:
                 reader.problem(f"targets[{index}].artifacts[{number}]", f"{artifact!r} is not listed in files")
+    for index, file in enumerate(manifest.files):
+        if file.conversion is not None and file.conversion.record not in listed - {file.path}:
+            reader.problem(f"files[{index}].conversion.record", f"{file.conversion.record!r} is not listed in files")
     for index, tensor in enumerate(manifest.outputs):
         if tensor.labels is not None and tensor.labels not in listed:
             reader.problem(f"outputs[{index}].labels", f"{tensor.labels!r} is not listed in files")

@@ -78,4 +78,13 @@ def _version(store: Store, version: ModelVersion, state: str) -> dict[str, Any]:
         "bytes": sum(size for size in sizes if isinstance(size, int)),
         "published": origin if isinstance(origin, dict) else {},
         "metrics": document.get("metrics", {}),
+        "gate": _gate(lineage),
     }
+
+
+def _gate(lineage: object) -> dict[str, Any] | None:
+    """Returns what the gate of `sluice quantize` said of an INT8 version ("forced": it refused and was overruled)."""
+    found = lineage.get("quantization") if isinstance(lineage, dict) else None
+    if not isinstance(found, dict) or not isinstance(found.get("verdict"), str):
+        return None
+    return {"verdict": found["verdict"], "forced": found.get("forced")}

@@ -103,7 +103,7 @@ def _problem(store: Store, version: ModelVersion, file: FileEntry) -> str | None
     except StoreError as error:
         return f"cannot be read: {error}"
     if found is None:
-        return "was not fetched: run `sluice models fetch`" if file.source is not None else "is missing"
+        return "was not fetched: run `sluice models fetch`" if file.can_be_had else "is missing"
     if found.size != file.size:
         return f"has {found.size} bytes, the manifest says {file.size}"
     return None if found.sha256 == file.sha256 else "has another sha256 than the manifest says"

@@ -190,6 +190,7 @@ def test_idle_memory_with_three_demo_models(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "model_repo", root, copy_function=os.link)
     demo = {"efficientnet_lite0", "minilm", "wide_deep"}
     fetched = {name for name in demo if (root / name / "1" / "artifacts" / "onnx" / "model.onnx").exists()}
+    assert fetched == demo, "run `make models`"
     idle = Gateway(tmp_path / "run", root)
     try:
         assert set(idle.ready["models"]) >= demo

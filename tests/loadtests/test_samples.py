@@ -42,17 +42,17 @@ def test_golden_answers_come_with_the_requests_that_have_them() -> None:
 def test_a_second_version_is_added_to_the_copy_alone(tmp_path: Path) -> None:
     before = (MODEL_REPO / ROWS / "serving.json").read_bytes()
     copy = versions.copy_repository(MODEL_REPO, tmp_path / "registry")
-    manifest = json.loads((copy / ROWS / "2" / "manifest.json").read_text())
-    assert (manifest["model"], manifest["version"]) == (ROWS, 2)
-    assert json.loads((copy / ROWS / "1" / "manifest.json").read_text())["version"] == 1
-    versions.point(copy, 1, [2])
+    manifest = json.loads((copy / ROWS / "3" / "manifest.json").read_text())
+    assert (manifest["model"], manifest["version"]) == (ROWS, versions.SECOND)
+    assert json.loads((copy / ROWS / "2" / "manifest.json").read_text())["version"] == versions.FIRST
+    versions.point(copy, versions.FIRST, [versions.SECOND])
     first = json.loads((copy / ROWS / "serving.json").read_text())
-    versions.point(copy, 2, [])
+    versions.point(copy, versions.SECOND, [])
     second = json.loads((copy / ROWS / "serving.json").read_text())
-    assert (first["stable"], first["also"], second["stable"]) == (1, [2], 2)
+    assert (first["stable"], first["also"], second["stable"]) == (2, [3], 3)
     assert second["generation"] == first["generation"] + 1
     assert (MODEL_REPO / ROWS / "serving.json").read_bytes() == before
-    assert not (MODEL_REPO / ROWS / "2").exists()
+    assert not (MODEL_REPO / ROWS / "3").exists()
 
 
 def test_waiting_ends_when_told_to() -> None:

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 MODEL_REPO = Path(__file__).resolve().parents[2] / "model_repo"
 DEMO_MODELS = ("efficientnet_lite0", "minilm", "wide_deep")
+FP32, INT8 = 1, 2
+"""The versions of every demo model: INT8 is served, FP32 stays loaded to compare with."""
 
 Array = NDArray[Any]
 
@@ -52,7 +54,7 @@ class GoldenCase:
             np.testing.assert_allclose(found, expected, **self.tolerance[name], err_msg=f"{self.model} {name}")
 
 
-def golden_case(model: str, version: int = 1) -> GoldenCase:
+def golden_case(model: str, version: int = INT8) -> GoldenCase:
     """Returns the golden rows of one version of a demo model."""
     folder = MODEL_REPO / model / str(version)
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
@@ -65,9 +67,10 @@ def golden_case(model: str, version: int = 1) -> GoldenCase:
 
 
 def golden_cases() -> Iterator[GoldenCase]:
-    """Yields the golden case of every demo model."""
+    """Yields the golden case of every version of every demo model."""
     for model in DEMO_MODELS:
-        yield golden_case(model)
+        for version in (FP32, INT8):
+            yield golden_case(model, version)
 
 
 def census_sample() -> tuple[Array, Array, Array]:

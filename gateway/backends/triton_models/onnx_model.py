@@ -4,7 +4,8 @@ Runs in Triton's environment (numpy 1.26) and imports nothing of the gateway. Pa
 configuration: `engine` ("onnxruntime" or "openvino"), `model_file` (in the version's folder), `intra_op_threads`
 (0 = the engine decides), `providers` (ONNX Runtime's, comma separated), `inference_precision` (OpenVINO's
 hint, f32 unless named), `graph_name.<output>` (what the graph calls that output, where that is no
-name to show).
+name to show), `least.<input>` and `most.<input>` (values outside are refused: not every engine refuses an index beyond
+its table, some read there and answer).
 
 All requests of one `execute` call become one run along axis 0 where their shapes allow it. If such a run fails, each
 request runs alone, so that one bad request fails alone.
@@ -17,6 +18,10 @@ import os
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
+
+
+class InvalidArgument(ValueError):
+    """An input that this model does not take; ONNX Runtime's own such error has the same name."""
 
 
 class OnnxRuntimeEngine:
@@ -83,6 +88,11 @@ class TritonPythonModel:
         path = os.path.join(args["model_repository"], args["model_version"], parameters["model_file"])
         engine = ENGINES[parameters["engine"]]
         graph_names = [parameters.get(f"graph_name.{name}", name) for name in self._outputs]
+        self._limits = {
+            name: (int(parameters[f"least.{name}"]), int(parameters[f"most.{name}"]))
+            for name in self._inputs
+            if f"most.{name}" in parameters
+        }
         self._engine = engine(path, int(parameters.get("intra_op_threads", "0")), graph_names, parameters)
 
     def execute(self, requests):
@@ -119,7 +129,7 @@ class TritonPythonModel:
 
     def _respond(self, feed, last):
         try:
-            outputs = self._engine.run(feed, last)
+            outputs = self._run(feed, last)
             return pb_utils.InferenceResponse([self._tensor(i, array) for i, array in enumerate(outputs)])
         except Exception as error:
             # An invalid argument in ONNX Runtime's words (an index beyond its table, a length that the graph cannot
@@ -133,7 +143,7 @@ class TritonPythonModel:
         rows = [next(iter(feeds[index].values())).shape[0] for index in members]
         total = sum(rows)
         try:
-            outputs = self._engine.run(
+            outputs = self._run(
                 {name: np.concatenate([feeds[index][name] for index in members]) for name in feeds[members[0]]}, last
             )
         except Exception:
@@ -148,6 +158,14 @@ class TritonPythonModel:
             )
             start = stop
         return True
+
+    def _run(self, feed, last):
+        for name, (least, most) in self._limits.items():
+            array = feed[name]
+            if array.size and (array.min() < least or array.max() > most):
+                found = array[(array < least) | (array > most)].ravel()[0]
+                raise InvalidArgument(f"{name} has {found}, which is not in [{least}, {most}]")
+        return self._engine.run(feed, last)
 
     def _tensor(self, index, array):
         if index in self._text_outputs:

@@ -36,6 +36,8 @@ FULL_PLAN = plan(
     rules=(RouteRule(RuleSource.HEADER, "x-tester", RuleOperator.IN, ("a", "b"), 3),),
     outputs=(OutputRule("Y", "close"),), steps=steps(0, 100), segment_header="x-country", watch_after=1,
 )  # fmt: skip
+FULL["files"].append(FULL["files"][0] | {"path": "artifacts/record.json"})
+FULL["files"][0]["conversion"] = {"version": 1, "path": "artifacts/model.onnx", "record": "artifacts/record.json"}
 POINTER: dict[str, Any] = {
     "schema_version": 1, "generation": 3, "stable": 2, "also": [1], "allow_breaking": 2,
     "release": render_release(running(FULL_PLAN)), "releases_queued": [render_plan(plan("m", 2, 5))],
@@ -45,7 +47,8 @@ POINTER: dict[str, Any] = {
 BAD_PATHS = ["/a", "../a", "a/../b", "a//b", "a/", "./a", ".", "..", "a\\b", "a\nb", "a\n", "", "manifest.json"]
 GOOD_PATHS = ["a", ".a", "a/.b", "...", "a/...b", "ä/b c"]
 # A label or artifact that is not listed is the parser's business alone.
-BEYOND_A_SCHEMA = ("outputs.0.labels", "targets.0.artifacts", "targets.0.artifacts.0")
+BEYOND_A_SCHEMA = ("outputs.0.labels", "targets.0.artifacts", "targets.0.artifacts.0", "files.0.conversion.record",
+                   "files.1.path")  # fmt: skip
 
 
 def schema(name: str) -> jsonschema.Draft202012Validator:
