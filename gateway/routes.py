@@ -66,7 +66,8 @@ class Route:
     `targets` are (version number, weight in basis points), summing to 10,000, in the order in which they own buckets:
     whose weight grows stands first and the stable version last, so that a higher weight only adds keys. The stable
     version may also hold the place of an arm that is not ready. `arms` are the names of the targets, in the same order;
-    empty where no release is in progress.
+    empty where no release is in progress. `settling`: an arm had its share in the gateway's last life and is not back
+    yet, so that the gateway is not ready.
     """
 
     model_name: str
@@ -76,6 +77,7 @@ class Route:
     sticky: StickyKey = DEFAULT_STICKY
     arms: tuple[str, ...] = ()
     release_id: str = ""
+    settling: bool = False
 
     @property
     def stable(self) -> int:

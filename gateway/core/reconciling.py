@@ -12,7 +12,7 @@ more or its time to drain is over. RESOURCE gives up the first: it makes room on
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 
 from gateway.messages import Instant
@@ -76,7 +76,8 @@ class ModelPicture:
     `desired` is the complete set of versions to serve, the stable one first; empty withdraws the model. `last_good` is
     the version that was the last to get the traffic, also in an earlier life of this gateway; `routed` the one that
     gets it now. `connected` are the replicas that can be spoken to. `barred` versions may be asked for by number, but
-    would break callers of the one that served last: they never get traffic that names no version.
+    would break callers of the one that served last: they never get traffic that names no version. `trial` versions get
+    no more than the share that a release gives them, whatever else is not ready.
     """
 
     name: str
@@ -88,6 +89,7 @@ class ModelPicture:
     routed: int | None = None
     policy: SwapPolicy = SwapPolicy.AVAILABILITY
     barred: frozenset[int] = frozenset()
+    trial: frozenset[int] = frozenset()
 
 
 def target(picture: ModelPicture) -> int | None:
@@ -99,12 +101,27 @@ def target(picture: ModelPicture) -> int | None:
     if not picture.desired:
         return None
     stable = picture.desired[0]
-    ready = {number for number, status in picture.versions.items() if status.ready} - picture.barred
+    ready = {number for number, status in picture.versions.items() if status.ready}
+    ready -= picture.barred | picture.trial
     if stable in ready and (picture.routed not in ready or _settled(picture, picture.versions[stable])):
         return stable
     candidates = (picture.routed, *picture.desired, picture.last_good, *sorted(ready, reverse=True))
     nobody = picture.last_good if stable in picture.barred and picture.last_good is not None else stable
     return next((number for number in candidates if number in ready), nobody)
+
+
+def takers(picture: ModelPicture, sharing: Container[int]) -> frozenset[int]:
+    """Returns the versions on trial that may get their share: ready wherever they can be.
+
+    Those that have it already (`sharing`) keep it as long as they are ready anywhere.
+    """
+    return frozenset(
+        number
+        for number in picture.trial - picture.barred
+        if (status := picture.versions.get(number)) is not None
+        and status.ready
+        and (number in sharing or _settled(picture, status))
+    )
 
 
 def next_action(picture: ModelPicture) -> Action | None:

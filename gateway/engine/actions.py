@@ -131,7 +131,11 @@ class Actions:
 
     def _drain(self, version: ModelVersion) -> None:
         served = self._versions.get(version)
-        if served is None or self._scene.routed(version.model_name) == version.number:
+        if (
+            served is None
+            or self._scene.routed(version.model_name) == version.number
+            or self._scene.still_wanted(version)
+        ):
             return  # the picture has changed since the decision
         self._versions.drain(served)
         self._scene.publish()

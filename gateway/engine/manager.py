@@ -13,12 +13,13 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.core.reconciling import Action, ModelPicture, SwapPolicy, next_action, target
+from gateway.core.reconciling import Action, ModelPicture, SwapPolicy, next_action
 from gateway.engine.actions import Actions
 from gateway.engine.bringup import BringUp
 from gateway.engine.patrol import Patrol
 from gateway.engine.quarantine import Quarantine
 from gateway.engine.replicas import Replica, ReplicaSet
+from gateway.engine.route_building import Routes
 from gateway.engine.served import ServedVersion
 from gateway.engine.service import InferService
 from gateway.engine.silence import Silence
@@ -28,7 +29,6 @@ from gateway.engine.versions import VersionTable
 from gateway.engine.watching import SourceWatch
 from gateway.messages import ModelMetadata, Nanos
 from gateway.ports import Clock, Observer, VersionRecords
-from gateway.routes import Route, RouteTable
 from gateway.versions import ModelVersion, VersionState
 
 _log = logging.getLogger("sluice.manager")
@@ -80,8 +80,7 @@ class VersionManager:
         self._busy: dict[str, Action] = {}
         self._generations: dict[str, int] = {}
         self._remembered: dict[str, int] = {}
-        self._table = RouteTable(0, {})
-        self._looked = False
+        self.routes = Routes()
         self._changed = asyncio.Event()
         self._settled = asyncio.Event()
         self._tasks = TaskGroup()
@@ -170,12 +169,18 @@ class VersionManager:
                 _log.exception("reconciling")
                 idle = True
             if idle and not self._changed.is_set() and self._looked_once():
-                self._settled.set()
+                self._settle()
             try:
                 async with asyncio.timeout(self._wait_seconds()):
                     await self._changed.wait()
             except TimeoutError:
                 pass
+
+    def _settle(self) -> None:
+        if self.routes.starting:
+            self.routes.starting = False
+            self.publish()
+        self._settled.set()
 
     def _looked_once(self) -> bool:
         return self.watch.seen_at is not None or self.watch.error is not None
@@ -222,7 +227,7 @@ class VersionManager:
         objections = self._objections(name)
         return ModelPicture(
             name=name,
-            desired=self.watch.desired.get(name, ()),
+            desired=self.wanted(name),
             versions=statuses,
             connected=tuple(index for index, replica in enumerate(replicas) if replica.backend.available),
             now=self._clock.now(),
@@ -230,19 +235,19 @@ class VersionManager:
             routed=self.routed(name),
             policy=self._options.policy,
             barred=frozenset(objections),
+            trial=self.routes.on_trial(name),
         )
+
+    def wanted(self, name: str) -> tuple[int, ...]:
+        """Returns the versions of the model that should be loaded, the stable one first."""
+        return self.routes.wanted(name, self.watch.desired.get(name, ()))
 
     def _objections(self, name: str) -> dict[int, str]:
         """Returns the versions that serve who asks for them and must not get the traffic that names none, with why."""
-        stable = self.watch.desired.get(name, ())[:1]
         return {
             served.version.number: text
             for served in self._versions.ready_of(name)
-            if (
-                text := self._succession.objection(
-                    served.version, served.metadata, stable=stable == (served.version.number,)
-                )
-            )
+            if (text := self._succession.objection(served.version, served.metadata, stable=self.stable(served.version)))
         }
 
     async def _perform(self, action: Action) -> None:
@@ -257,23 +262,24 @@ class VersionManager:
 
     def routed(self, name: str) -> int | None:
         """Returns the version that gets the model's traffic."""
-        route = self._table.routes.get(name)
-        return route.stable if route is not None else None
+        return self.routes.stable(name)
 
     def still_wanted(self, version: ModelVersion) -> bool:
         """Whether the version should be loaded: somebody says so, or it is what served last."""
         name = version.model_name
-        return version.number in self.watch.desired.get(name, ()) or version.number == self.last_good(name)
+        return version.number in self.wanted(name) or version.number == self.last_good(name)
 
     def last_good(self, name: str) -> int | None:
         """Returns the version that served last; None for a withdrawn model, whose versions are not to come back."""
         if not self.watch.desired.get(name):
             return None
-        return self._remembered.get(name) or (self._records.last_good(name) if self._records is not None else None)
+        last = self._remembered.get(name) or (self._records.last_good(name) if self._records is not None else None)
+        return None if last in self.routes.on_trial(name) else last
 
     def stable(self, version: ModelVersion) -> bool:
-        """Whether the version is the one that should get the traffic."""
-        return self.watch.desired.get(version.model_name, ())[:1] == (version.number,)
+        """Whether the version is the one that should get the traffic, or a share of it."""
+        name = version.model_name
+        return self.wanted(name)[:1] == (version.number,) or version.number in self.routes.on_trial(name)
 
     # ------------------------------------------------------------------ publication
 
@@ -281,22 +287,21 @@ class VersionManager:
         """Brings states and routes in line with where versions are ready; one assignment if anything differs."""
         self._versions.check_states(self._replicas.replicas, self._mending())
         routes, barred = {}, {}
-        for name, numbers in self.watch.desired.items():
+        for name in self.watch.desired:
             picture = self._picture(name)
-            if picture.barred and numbers[0] in picture.barred:
-                barred[ModelVersion(name, numbers[0])] = self._objections(name)[numbers[0]]
-            number = target(picture)
-            if number is not None:
-                routes[name] = Route(name, ((number, 10_000),))
-                served = self._versions.get(ModelVersion(name, number))
+            for number in picture.barred & {*self.wanted(name)[:1], *picture.trial}:
+                barred[ModelVersion(name, number)] = self._objections(name)[number]
+            route = self.routes.build(picture)
+            if route is not None:
+                routes[name] = route
+                served = self._versions.get(ModelVersion(name, route.stable))
                 if served is not None and served.state is VersionState.READY:
                     self._succession.serves(served.version, served.metadata)
-                    self._remember(name, number)
+                    self._remember(name, route.stable)
         self._succession.note(barred)
         versions = self._versions.published(routes.keys())
-        if routes != self._table.routes or versions != self._service.versions:
-            self._table = RouteTable(self._table.generation + 1, routes)
-            self._service.publish(self._table, versions)
+        if self.routes.take(routes, again=versions != self._service.versions):
+            self._service.publish(self.routes.table, versions)
 
     def _mending(self) -> set[ModelVersion]:
         """Returns the versions whose process died a moment ago and that are being loaded again for the first time."""

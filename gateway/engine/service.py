@@ -191,7 +191,7 @@ class InferService:
         if self._closing or self._leaving:
             return False
         models = {
-            name: all(self._ready(name, number) for number, _ in route.targets)
+            name: not route.settling and all(self._ready(name, number) for number, _ in route.targets)
             for name, route in self._table.routes.items()
         }
         return server_ready(self._ready_policy, models, self._ready_models)

@@ -23,6 +23,7 @@ from gateway.engine.watching import SourceWatch
 from gateway.errors import ErrorCode, GatewayError
 from gateway.messages import InferRequest, ModelMetadata, RequestContext, RequestHead
 from gateway.ports import BackendRequest, BackendResponse, Cancellable
+from gateway.releases import Release
 from gateway.tensors import DataType, TensorSpec
 from gateway.versions import ModelVersion, VersionRecord
 from tests.support.engine import METADATA, SECOND, Caller, Recorder
@@ -144,6 +145,10 @@ class Source:
         self.error: str | None = None
         self.breaking = False
         self.decisions = 0
+        self.released: dict[str, Release] = {}
+
+    def releases(self) -> dict[str, Release]:
+        return self.released
 
     async def desired(self) -> dict[str, tuple[int, ...]]:
         if self.error is not None:
@@ -192,6 +197,7 @@ class Swapping:
             ManagerOptions(**options),
             pause,
         )
+        self.manager.routes.releases = self.source.releases
         self._heads = HeadCache()
         self._serial = 0
 
@@ -228,10 +234,16 @@ class Swapping:
         self.replicas[index].available = True
         self.manager.backend_changed()
 
-    def ask(self, seconds: float = 10) -> Caller:
+    async def release(self, release: Release, *also: int, model: str = "m") -> None:
+        """Makes `release` the one in the registry, with what it needs loaded, and waits until that is so."""
+        self.source.released[model] = release
+        plan = release.plan
+        await self.want(plan.stable, *(arm.version for arm in plan.arms), *also, model=model)
+
+    def ask(self, seconds: float = 10, key: str | None = None) -> Caller:
         """Submits one request; raises GatewayError when it is refused."""
         caller, now = Caller(), self.clock.now()
         self._serial += 1
-        context = RequestContext(f"id{self._serial}", now, now + round(seconds * SECOND), "grpc")
+        context = RequestContext(f"id{self._serial}", now, now + round(seconds * SECOND), "grpc", sticky_key=key)
         caller.pending = self.service.submit(InferRequest(HEAD, "", [bytes(8)]), context, caller)
         return caller
