@@ -92,6 +92,10 @@ class InferenceBackend(Protocol):
         """
         ...
 
+    def forget(self, version: ModelVersion) -> None:
+        """Lets go of whatever is remembered of a version that was unloaded."""
+        ...
+
     @property
     def available(self) -> bool:
         """Whether a call made now has a connection to go out on."""

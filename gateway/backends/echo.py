@@ -8,6 +8,7 @@ from gateway.errors import GatewayError
 from gateway.messages import Buffer
 from gateway.ports import BackendRequest, BackendResponse
 from gateway.tensors import TensorSpec
+from gateway.versions import ModelVersion
 
 Done = Callable[[BackendResponse | GatewayError], None]
 
@@ -53,3 +54,6 @@ class EchoBackend:
         call = EchoCall(request, done)
         self.calls.append(call)
         return call
+
+    def forget(self, version: ModelVersion) -> None:
+        """Nothing is remembered."""

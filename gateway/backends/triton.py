@@ -20,8 +20,8 @@ class TritonBackend:
     def __init__(self, channel: TritonChannel, names: TritonNames) -> None:
         self._channel = channel
         self._names = names
-        self._encode = BackendRequestEncoder().encode
-        self._decode = BackendResponseDecoder().decode
+        self._encoder, self._decoder = BackendRequestEncoder(), BackendResponseDecoder()
+        self._encode, self._decode = self._encoder.encode, self._decoder.decode
         self._known: dict[ModelVersion, tuple[str, str]] = {}
 
     @property
@@ -46,6 +46,13 @@ class TritonBackend:
                 done(response)
 
         return self._channel.call(b"ModelInfer", body, request.timeout, answered)
+
+    def forget(self, version: ModelVersion) -> None:
+        """See `ports.InferenceBackend.forget`."""
+        name, _ = self._names(version)
+        self._known.pop(version, None)
+        self._encoder.forget(name)
+        self._decoder.forget(name)
 
     def _name(self, version: ModelVersion) -> tuple[str, str]:
         name = self._known.get(version)

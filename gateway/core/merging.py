@@ -39,7 +39,7 @@ class HeadCache:
         if limit < 1:
             raise ValueError(f"limit must be at least 1, not {limit}")
         self._limit = limit
-        self._heads: dict[object, ResponseHead] = {}
+        self._heads: dict[tuple[object, ...], ResponseHead] = {}
 
     def __len__(self) -> int:
         return len(self._heads)
@@ -57,6 +57,11 @@ class HeadCache:
                 self._heads.clear()
             head = self._heads[key] = ResponseHead(public[0], public[1], outputs)
         return head
+
+    def forget(self, public: tuple[str, str]) -> None:
+        """Forgets the heads of a version that is gone."""
+        for key in [key for key in self._heads if key[0] == public]:
+            del self._heads[key]
 
 
 def merge(

@@ -171,6 +171,7 @@ class Actions:
             if replica.backend.available:
                 async with replica.single_file:
                     await self._take_off(version, replica)
+            replica.backend.forget(version)
         self._quarantine.forget(version)
         self._succession.forget(version)
         self._versions.forget(version)

@@ -118,6 +118,10 @@ class VersionScheduler:
         self.batcher.drain()
         self.wake()
 
+    def forget(self) -> None:
+        """The version is gone: lets go of what outlives this scheduler."""
+        self._heads.forget(self._public)
+
     def fail_all(self, error: GatewayError) -> None:
         """Answers everything queued and in flight with `error` (the backend is gone for good)."""
         now = self._clock.now()

@@ -126,10 +126,12 @@ class VersionTable:
 
     def forget(self, version: ModelVersion) -> None:
         """The version is gone."""
-        known = self._served.pop(version, None) is not None
+        served = self._served.pop(version, None)
+        if served is not None:
+            served.scheduler.forget()
         self._drain_until.pop(version, None)
         self._replaced = [served for served in self._replaced if served.version != version]
-        self._observer.version_state(version, VersionState.UNLOADED, "" if known else "no longer wanted")
+        self._observer.version_state(version, VersionState.UNLOADED, "" if served is not None else "no longer wanted")
 
     def _set(self, served: ServedVersion, state: VersionState, detail: str) -> None:
         if served.state is not state or served.detail != detail:

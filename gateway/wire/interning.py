@@ -8,7 +8,7 @@ weighs what the caller says it keeps alive: its key and everything behind it.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Generic, TypeVar
 
 from gateway.messages import Parameters, ParameterValue, RequestedOutput, RequestHead
@@ -63,6 +63,15 @@ class Generations(Generic[V]):
         self._bytes += size - self._sizes.get(key, 0)
         self.young[key] = value
         self._sizes[key] = size
+
+    def discard(self, belongs: Callable[[Hashable], bool]) -> None:
+        """Forgets every entry whose key `belongs` to something that is gone for good."""
+        for values, sizes in ((self.young, self._sizes), (self._old, self._old_sizes)):
+            for key in [key for key in values if belongs(key)]:
+                del values[key]
+                size = sizes.pop(key)
+                if values is self.young:
+                    self._bytes -= size
 
 
 class HeadInterner:

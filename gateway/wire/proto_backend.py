@@ -34,11 +34,10 @@ _OWN_INPUT_PARAMETERS = frozenset({"binary_data_size"})
 class BackendRequestEncoder:
     """Encodes executions for Triton; remembers (bounded) what does not change between them."""
 
-    __slots__ = ("_known", "_prefixes")
+    __slots__ = ("_known",)
 
     def __init__(self, entries: int = 4096) -> None:
-        self._prefixes: Generations[bytes] = Generations(entries)
-        self._known = self._prefixes
+        self._known: Generations[bytes] = Generations(entries)
 
     def encode(self, triton_name: str, triton_version: str, request: BackendRequest) -> bytes:
         """Returns a gRPC body: the five-byte prefix and the ModelInferRequest.
@@ -64,6 +63,10 @@ class BackendRequestEncoder:
             length += len(tag) + size
         pieces[0] = frame_prefix(length)
         return b"".join(pieces)
+
+    def forget(self, triton_name: str) -> None:
+        """Forgets what was remembered of a model that Triton no longer has."""
+        self._known.discard(lambda key: key[0] == triton_name)  # type: ignore[index]
 
 
 def _request_fields(name: str, version: str, head: RequestHead, shapes: tuple[tuple[int, ...], ...]) -> bytes:
@@ -121,6 +124,11 @@ class BackendResponseDecoder:
     def decode(self, message: Buffer) -> BackendResponse:
         """Decodes one ModelInferResponse; raises GatewayError BACKEND_FAILED as above."""
         return self._scan(message, 0)
+
+    def forget(self, triton_name: str) -> None:
+        """Forgets the answers of a model that Triton no longer has."""
+        begins = delimited(0x0A, triton_name.encode())
+        self._known.discard(lambda key: key.startswith(begins))  # type: ignore[attr-defined]
 
     def _scan(self, data: Buffer, start: int) -> BackendResponse:
         try:

@@ -78,6 +78,9 @@ class Scripted:
 
         return Call()
 
+    def forget(self, version: ModelVersion) -> None:
+        """Nothing is remembered."""
+
     # ports.RepositoryControl
 
     async def load(self, version: ModelVersion, *, fresh: bool = False) -> None:

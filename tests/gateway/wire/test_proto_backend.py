@@ -60,7 +60,19 @@ def test_remembered_prefixes_are_bounded() -> None:
     encoder = BackendRequestEncoder(entries=8)
     for members in range(1, 60):
         encoder.encode("m.v4", "", request(members))
-    assert len(encoder._prefixes) <= 8
+    assert len(encoder._known) <= 8
+
+
+def test_what_is_remembered_of_a_version_is_forgotten() -> None:
+    encoder, decoder = BackendRequestEncoder(), BackendResponseDecoder()
+    for name in ("m.v4", "m.v41"):
+        encoder.encode(name, "1", request())
+        message = pb.ModelInferResponse(model_name=name, model_version="1", raw_output_contents=[b"12"])
+        message.outputs.add(name="y", datatype="UINT8").shape.extend([1, 2])
+        decoder.decode(message.SerializeToString())
+    encoder.forget("m.v4")
+    decoder.forget("m.v4")
+    assert (len(encoder._known), len(decoder._known)) == (1, 1), "what belongs to version 41 stays"
 
 
 def answer(cases: list[Case], *, typed: bool = False) -> pb.ModelInferResponse:

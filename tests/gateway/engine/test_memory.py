@@ -1,0 +1,67 @@
+"""Versions that are gone leave nothing behind, however many there were."""
+
+from __future__ import annotations
+
+import gc
+import sys
+
+from gateway.core.merging import HeadCache
+from gateway.tensors import DataType, TensorSpec
+from gateway.wire.interning import Generations
+from tests.support.swapping import Swapping
+from tests.support.virtual_loop import pause, run
+
+
+async def _swaps(world: Swapping, numbers: range) -> None:
+    for number in numbers:
+        await world.want(number)
+        callers = [world.ask() for _ in range(3)]
+        await pause(3)
+        assert all(caller.response for caller in callers)
+        assert world.service.ready_versions("m") == (str(number),)
+        world.observer.requests.clear()
+        world.observer.batches.clear()
+        world.observer.states.clear()
+        for one in world.replicas:
+            one.loads.clear()
+    await world.manager.settled()
+    gc.collect()
+
+
+async def _flat() -> None:
+    world = Swapping(replicas=2)
+    world.manager.start()
+    await _swaps(world, range(1, 12))
+    before = len(gc.get_objects()), sys.getallocatedblocks()
+    await _swaps(world, range(12, 112))
+    grown = len(gc.get_objects()) - before[0], sys.getallocatedblocks() - before[1]
+    assert grown[0] < 50, f"{grown[0]} objects more after 100 more swaps"
+    assert grown[1] < 500, f"{grown[1]} blocks more after 100 more swaps"
+    await world.manager.close()
+
+
+def test_a_hundred_swaps_leave_the_engine_as_it_was() -> None:
+    run(_flat())
+
+
+def test_response_heads_of_a_version_are_forgotten() -> None:
+    heads, outputs = HeadCache(), (TensorSpec("y", DataType.FP32, (4, 2)),)
+    kept = heads.get(("m", "1"), outputs, 2)
+    for rows in (1, 2, 3, None):
+        heads.get(("m", "2"), outputs, rows)
+    heads.forget(("m", "2"))
+    assert len(heads) == 1
+    assert heads.get(("m", "1"), outputs, 2) is kept
+
+
+def test_discarding_from_both_halves_frees_their_room() -> None:
+    cache: Generations[int] = Generations(entries=8, size=1000)
+    for number in range(6):
+        cache.put(("gone" if number % 2 else "kept", number), number, 100)
+    cache.discard(lambda key: key[0] == "gone")  # type: ignore[index]
+    assert len(cache) == 3
+    assert [cache.get(("kept", number)) for number in (0, 2, 4)] == [0, 2, 4]
+    assert cache.get(("gone", 5)) is None
+    for number in range(100, 104):
+        cache.put(("new", number), number, 100)
+    assert cache.get(("new", 103)) == 103
