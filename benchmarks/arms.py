@@ -8,6 +8,7 @@ docs/adr/0001).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import json
 import os
@@ -94,11 +95,14 @@ class Arms:
         return tuple(spec_of(entry["name"], entry["datatype"], entry["shape"]) for entry in found["inputs"])
 
     def load_copy(self, arm: str, model: str) -> None:
-        """Loads a copy of the rendered model for a direct arm, with Triton's dynamic batching on."""
+        """Loads a copy of the rendered model for a direct arm, with Triton's dynamic batching on.
+
+        Again is harmless, and brings the copy back where Triton died and was started anew.
+        """
         name, rendered = self.name(arm, model), f"{model}.v1"
-        if name in self._copies:
-            return
         address = self.ready["triton_http"]
+        if name in self._copies and _is_ready(address, name):
+            return
         config = json.loads(request(address, f"/v2/models/{rendered}/config", None)[1])
         config["name"] = name
         config["dynamic_batching"] = {"max_queue_delay_microseconds": DELAYS_US[arm]}
@@ -106,7 +110,8 @@ class Arms:
             config.pop(key, None)
         repository = Path(self.ready["triton_repository"])
         ignored = shutil.ignore_patterns("__pycache__", "config.pbtxt")
-        shutil.copytree(repository / rendered, repository / name, copy_function=os.link, ignore=ignored)
+        if not (repository / name).exists():
+            shutil.copytree(repository / rendered, repository / name, copy_function=os.link, ignore=ignored)
         body = json.dumps({"parameters": {"config": json.dumps(config)}}).encode()
         request(address, f"/v2/repository/models/{name}/load", body)
         self._copies.add(name)
@@ -114,7 +119,8 @@ class Arms:
     def unload_copies(self) -> None:
         """Unloads what `load_copy` loaded, so that it takes neither memory nor threads from what comes next."""
         for name in self._copies:
-            request(self.ready["triton_http"], f"/v2/repository/models/{name}/unload", b"{}")
+            with contextlib.suppress(OSError, RuntimeError):  # a Triton that died has unloaded everything
+                request(self.ready["triton_http"], f"/v2/repository/models/{name}/unload", b"{}")
         self._copies.clear()
 
     def answer_bytes(self, arm: str, model: str, tensors: Sequence[Tensor]) -> int:
@@ -133,6 +139,14 @@ class Arms:
             answers[arm] = decode_rest(answer, None if announced is None else int(announced))
             if not same(answers[arms[0]], answers[arm]):
                 raise RuntimeError(f"{arms[0]} and {arm} answer differently on {model}")
+
+
+def _is_ready(address: str, name: str) -> bool:
+    try:
+        request(address, f"/v2/models/{name}/ready", None)
+    except (OSError, RuntimeError):
+        return False
+    return True
 
 
 async def _frame_bytes(address: str, name: str, tensors: Sequence[Tensor]) -> int:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 GRPC_PATH = "/inference.GRPCInferenceService/ModelInfer"
+_TRY_SECONDS = 0.3
 
 
 class LoadFailed(RuntimeError):
@@ -30,27 +32,53 @@ class Measured:
 
 
 def h2load(
-    address: str, payload: Path, seconds: int, connections: int, streams: int, answer_bytes: int, path: str = GRPC_PATH
-) -> Measured:
-    """Sends one gRPC message (framed, in `payload`) over and over; a right answer's frame has `answer_bytes`.
+    address: str, payload: Path, requests: int, connections: int, streams: int, answer_bytes: int,
+    path: str = GRPC_PATH, within: int = 120,
+) -> Measured:  # fmt: skip
+    """Sends one gRPC message (framed, in `payload`) so many times; a right answer's frame has `answer_bytes`.
 
-    Raises LoadFailed where more than one answer in a thousand was something else.
+    A number of requests, not a time: at the end of a time h2load hangs up on everything that is under way, and Triton
+    2.51 can die of calls that are cancelled (docs/adr/0012).
+
+    Raises LoadFailed where more than one answer in a thousand was something else, or after `within` seconds.
     """
     command = [
-        "h2load", "-D", str(seconds), "-c", str(connections), "-m", str(streams), "-t", "1",
+        "h2load", "-n", str(max(requests, connections)), "-c", str(connections), "-m", str(streams), "-t", "1",
         "-H", "content-type: application/grpc", "-H", "te: trailers",
         "-d", str(payload), f"http://{address}{path}",
     ]  # fmt: skip
-    text = _run(command, seconds)
+    text = _run(command, within)
     done = _number(r"requests: \d+ total, \d+ started, \d+ done, (\d+) succeeded", text)
     failed = _number(r"(\d+) failed", text)
+    rate = _number(r"finished in \S+, ([\d.]+) req/s", text)
     # gRPC failures are HTTP 200 with a grpc-status trailer, which h2load does not read: a failing server answers
     # trailers only, that is without data. So the bytes that came must be those of right answers, all but a few.
     data = _number(r"traffic: .*? \(\d+\) total, .*? \(\d+\) headers.*?, .*? \((\d+)\) data", text)
-    if failed or not done or data < 0.999 * done * answer_bytes:
+    if failed or not done or not rate or data < 0.999 * done * answer_bytes:
         raise LoadFailed(f"h2load saw failures:\n{text}")
     mean = _microseconds(re.search(r"time for request:\s+\S+\s+\S+\s+(\S+)", text))
-    return Measured(done / seconds, int(done), seconds, mean, " ".join(command))
+    return Measured(rate, int(done), done / rate, mean, " ".join(command))
+
+
+class Pace:
+    """How many requests make a run of about the wanted time, found by trying; the tries are the warm-up."""
+
+    def __init__(self) -> None:
+        self._rates: dict[object, float] = {}
+
+    def run(self, key: object, seconds: float, width: int, shoot: Callable[[int], Measured]) -> Measured:
+        """Calls `shoot(requests)` for about `seconds`. `key` names what is loaded, `width` is how many requests are
+        under way at once. Raises LoadFailed."""
+        if key not in self._rates:
+            requests = 4 * width
+            measured = shoot(requests)
+            while measured.seconds < _TRY_SECONDS:
+                requests *= 8
+                measured = shoot(requests)
+            self._rates[key] = measured.rate
+        measured = shoot(max(2 * width, round(self._rates[key] * seconds)))
+        self._rates[key] = measured.rate
+        return measured
 
 
 def wrk(url: str, script: Path, seconds: int, connections: int) -> Measured:

@@ -58,7 +58,6 @@ SCENARIOS: dict[str, Scenario] = {
     "wide_deep": (["wide_deep"], rows.run),
     "bert": (["bert_shape"], lambda session: throughput.run(session, throughput.BERT)),
     "bert_latency": (["bert_shape"], openloop.bert_latency),
-    # Last: 1,000 direct connections that end at once were seen to abort tritonserver 2.51 (status 134).
     "connections": (_SMALL, connections.run),
 }
 

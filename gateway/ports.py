@@ -61,8 +61,9 @@ class BackendRequest:
 
     `chunks[i]` are the pieces of input i in member order (joined along axis 0 by whoever writes them to the wire);
     `shapes[i]` the shape of the joined tensor. `head` is any member's head: names, types, outputs and parameters are
-    equal for all members. `rows` is the sum along axis 0 (1 for unbatched models). `once` says that no other request
-    will be like it, so that remembering it would be a waste.
+    equal for all members. `rows` is the sum along axis 0 (1 for unbatched models). `timeout` is how long anybody waits;
+    a backend that can stop in time may use it. `once` says that no other request will be like it, so that
+    remembering it would be a waste.
     """
 
     version: ModelVersion

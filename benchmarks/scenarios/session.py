@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks import intervals
 from benchmarks.arms import DELAYS_US, ROOT, SLUICE, Arms
-from benchmarks.loads import LoadFailed, Measured, h2load, wrk, wrk_script
+from benchmarks.loads import LoadFailed, Measured, Pace, h2load, wrk, wrk_script
 from gateway.bench.encoding import HEADER_LENGTH, infer_path, rest_binary_body, rest_json_body
 from gateway.bench.grpc_codec import grpc_infer
 from gateway.bench.payload import Array, Tensor, Wishes, load_rows, payloads
@@ -49,7 +49,7 @@ class Session:
     folder: Path
     scale: Scale
     results: dict[str, Any]
-    notes: list[str] = field(default_factory=list)
+    pace: Pace = field(default_factory=Pace)
 
     def say(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
@@ -78,7 +78,12 @@ class Session:
             payload = self.folder / f"{name}-{len(tensors[0].raw)}.bin"
             payload.write_bytes(grpc_infer(name, "", tensors))
             size = self.arms.answer_bytes(arm, model, tensors)
-            return h2load(address, payload, span, connections, streams, size)
+            return self.pace.run(
+                (name, address, len(tensors[0].raw), connections),
+                span,
+                connections * streams,
+                lambda requests: h2load(address, payload, requests, connections, streams, size),
+            )
         if protocol == "rest_json":
             body, headers = rest_json_body(tensors), {"Content-Type": "application/json"}
         else:

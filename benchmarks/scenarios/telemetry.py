@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks import intervals
 from benchmarks.arms import Arms
-from benchmarks.loads import h2load
+from benchmarks.loads import Measured, h2load
 from benchmarks.scenarios.registry import build
 from benchmarks.scenarios.session import Session
 from gateway.bench.grpc_codec import grpc_infer
@@ -33,11 +33,17 @@ def _compare(session: Session, silent: Arms, folder: Path) -> None:
     addresses = {"on": session.arms.ready["grpc"], "off": silent.ready["grpc"]}
     rates: dict[str, list[float]] = {"on": [], "off": []}
     command = ""
-    for address in addresses.values():
-        h2load(address, payload, 1, 4, 16, size)
+
+    def shoot(name: str) -> Measured:
+        return session.pace.run(
+            ("telemetry", name), 1, 64, lambda requests: h2load(addresses[name], payload, requests, 4, 16, size)
+        )
+
+    for name in addresses:
+        shoot(name)
     for pair in range(session.scale.pairs):
         for name in ("on", "off") if pair % 2 == 0 else ("off", "on"):
-            measured = h2load(addresses[name], payload, 1, 4, 16, size)
+            measured = shoot(name)
             rates[name].append(measured.rate)
             command = measured.command if name == "on" else command
         session.say(

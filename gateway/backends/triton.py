@@ -45,7 +45,7 @@ class TritonBackend:
             else:
                 done(response)
 
-        return self._channel.call(b"ModelInfer", body, request.timeout, answered)
+        return self._channel.execute(body, answered)
 
     def forget(self, version: ModelVersion) -> None:
         """See `ports.InferenceBackend.forget`."""

@@ -25,6 +25,7 @@ SERVICE = b"/inference.GRPCInferenceService/"
 _MILLISECOND = 1_000_000
 _MOST_BYTES = (1 << 31) - 1
 """What Triton takes in one message."""
+_MOST_UNHEARD = 64
 
 Outcome = Buffer | GatewayError
 Done = Callable[[Outcome], None]
@@ -64,7 +65,8 @@ class TritonChannel:
             on_bug=on_bug,
             on_change=on_change,
         )
-        self._heads: dict[tuple[bytes, bytes], tuple[tuple[bytes, bytes], ...]] = {}
+        self._heads: dict[tuple[bytes, bytes | None], tuple[tuple[bytes, bytes], ...]] = {}
+        self._unheard: dict[_Execution, None] = {}
 
     def start(self) -> None:
         self._pool.start()
@@ -89,6 +91,18 @@ class TritonChannel:
             )
         except Http2Unavailable:
             raise BackendUnreachable("the backend cannot be reached", unprocessed=True) from None
+
+    def execute(self, framed: Buffer, done: Done) -> Cancellable:
+        """Starts one ModelInfer with an already framed message; see `call`.
+
+        It has no deadline of its own, and giving it up only means that nobody listens any more: see `_Execution`.
+        """
+        execution = _Execution(self._unheard, done)
+        try:
+            execution.stream = self._pool.request(self._head(b"ModelInfer", None), framed, execution.answered)
+        except Http2Unavailable:
+            raise BackendUnreachable("the backend cannot be reached", unprocessed=True) from None
+        return execution
 
     async def unary(self, method: bytes, message: bytes | Sequence[Buffer], within: Nanos) -> Buffer:
         """Makes one call, given `within` nanoseconds, and returns the answer's message. For the control plane.
@@ -120,7 +134,7 @@ class TritonChannel:
             raise outcome
         return outcome
 
-    def _head(self, method: bytes, timeout: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    def _head(self, method: bytes, timeout: bytes | None) -> tuple[tuple[bytes, bytes], ...]:
         """Returns the request headers, remembered: there are few methods and few distinct time-outs."""
         key = (method, timeout)
         head = self._heads.get(key)
@@ -134,9 +148,47 @@ class TritonChannel:
                 (b":authority", self._authority),
                 (b"content-type", b"application/grpc"),
                 (b"te", b"trailers"),
-                (b"grpc-timeout", timeout),
+                *(((b"grpc-timeout", timeout),) if timeout is not None else ()),
             )
         return head
+
+
+class _Execution:
+    """One ModelInfer under way.
+
+    Tritons before 25.04 have a race between the end of an execution and its cancellation (server issues 7368 and 8034):
+    a call that is reset, or whose deadline passes, while its answer is being written can end the whole server with
+    SIGSEGV, which it reports as status 134. One caller who leaves must not do that to everybody, and a batch that runs
+    could not be stopped anyway. So a call that was given up stays open and its answer is thrown away. Only the oldest
+    of more than 64 such calls is really reset: a server that answers none of them has nothing left to lose.
+    """
+
+    __slots__ = ("_done", "_unheard", "stream")
+
+    def __init__(self, unheard: dict[_Execution, None], done: Done) -> None:
+        self._unheard = unheard
+        self._done: Done | None = done
+        self.stream: Cancellable | None = None
+
+    def answered(self, result: ClientResult) -> None:
+        done, self._done, self.stream = self._done, None, None
+        if done is None:
+            self._unheard.pop(self, None)
+        else:
+            done(_outcome(result))
+
+    def cancel(self) -> None:
+        """Nobody waits for the answer any more. Harmless when it is over."""
+        if self._done is None:
+            return
+        self._done = None
+        unheard = self._unheard
+        unheard[self] = None
+        if len(unheard) > _MOST_UNHEARD:
+            oldest = next(iter(unheard))
+            del unheard[oldest]
+            if oldest.stream is not None:
+                oldest.stream.cancel()
 
 
 def timeout_value(timeout: Nanos) -> bytes:

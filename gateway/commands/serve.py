@@ -12,6 +12,7 @@ from typing import Any
 from gateway.cli import BAD_USAGE, CANNOT_START, OK
 from gateway.commands.announcing import announcement
 from gateway.commands.configuration import config_file, configuration, report
+from gateway.commands.open_files import raise_open_files
 from gateway.config import Config
 from gateway.config_loading import ConfigError, check_files
 from gateway.config_printing import as_dict, changed, effective
@@ -52,6 +53,7 @@ def _serve(parsed: argparse.Namespace, config: Config) -> int:
     from gateway.telemetry.logs import set_up
 
     set_up(config.telemetry.log_level, config.telemetry.log_format)
+    raise_open_files()
     # Why the gateway cannot start is said below in one line; the stack of the task that found out adds nothing.
     logging.getLogger("sluice.tasks").addFilter(
         lambda record: not (record.exc_info and isinstance(record.exc_info[1], CannotStart))

@@ -63,11 +63,13 @@ def _disk(folder: Path) -> Finding:
 def _open_files(config: Config) -> Finding:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = 2 * config.limits.max_connections + _SPARE_FILES
-    if soft == resource.RLIM_INFINITY or soft >= needed:
-        return ok("open files", f"limit {'none' if soft == resource.RLIM_INFINITY else soft}")
-    possible = "" if hard == resource.RLIM_INFINITY or hard >= needed else f" (the hard limit here is {hard})"
+    # `sluice serve` raises its soft limit to the hard one.
+    limit = hard if soft != resource.RLIM_INFINITY else soft
+    if limit == resource.RLIM_INFINITY or limit >= needed:
+        return ok("open files", f"limit {'none' if limit == resource.RLIM_INFINITY else limit}")
     return warning(
         "open files",
-        f"limit {soft}, but limits.max_connections allows {needed} with both listeners full",
-        f"`ulimit -n {needed}` before starting{possible}, or lower limits.max_connections",
+        f"limit {limit}, but limits.max_connections allows {needed} with both listeners full",
+        f"raise the hard limit (`ulimit -Hn {needed}` as root, or the service's LimitNOFILE), or lower "
+        "limits.max_connections",
     )
