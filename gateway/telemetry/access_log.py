@@ -9,6 +9,7 @@ hide them; what was left out is counted, and one line a second says how many.
 from __future__ import annotations
 
 import datetime
+import functools
 from collections.abc import Callable
 
 import orjson
@@ -189,10 +190,18 @@ def _fields(entry: _Entry, offset: Nanos) -> dict[str, object]:
 
 def _text(given: str) -> str:
     """Returns a client's text, cut, and without the lone surrogates that JSON cannot carry."""
+    if given.isascii():
+        return given[:_MOST_TEXT]
     return given[:_MOST_TEXT].encode("utf-8", "replace").decode("utf-8")
 
 
 def _timestamp(wall: int) -> str:
     """Returns nanoseconds since the epoch as UTC text with microseconds."""
-    moment = datetime.datetime.fromtimestamp(wall // _SECOND, datetime.UTC)
-    return f"{moment.isoformat()[:19]}.{wall % _SECOND // 1000:06d}Z"
+    second, rest = divmod(wall, _SECOND)
+    return f"{_second(second)}.{rest // 1000:06d}Z"
+
+
+@functools.lru_cache(maxsize=4)
+def _second(second: int) -> str:
+    """Returns a whole second since the epoch as UTC text; the lines of one flush share few of them."""
+    return datetime.datetime.fromtimestamp(second, datetime.UTC).isoformat()[:19]
