@@ -1,0 +1,1 @@
+"""Programs that jobs run: trainers of models that Sluice serves."""
