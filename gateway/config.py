@@ -257,6 +257,9 @@ class TelemetryConfig:
     max_version_series: int = _setting(
         200, "Model versions with metrics of their own; further ones share the label \"_other\".",
         minimum=1, maximum=10_000)
+    drift_sample_every: int = _setting(
+        16, "One request in so many is compared with its version's input statistics (docs/drift.md); 0: none is.",
+        minimum=0, maximum=1_000_000)
     loop_probe_ms: int = _setting(
         100, "How often the event loop's lag is measured.", minimum=10, maximum=60_000)
     log_level: Literal["debug", "info", "warning", "error"] = _setting(

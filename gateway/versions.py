@@ -55,12 +55,51 @@ class GoldenSet:
 
 
 @dataclass(frozen=True, slots=True)
+class InputStatistics:
+    """What the elements of one input were like when the version was calibrated.
+
+    `edges` rise; element v is in the first bin whose edge is at least v, in the last one if there is none, so that
+    there is one bin more than edges. `shares` are the bins' shares, which add up to 1; `rows` is how many rows they
+    stem from; `low` and `high` are the extremes. `vocabulary` is the number of valid ids where the input holds ids.
+    """
+
+    name: str
+    edges: tuple[float, ...]
+    shares: tuple[float, ...]
+    rows: int
+    low: float
+    high: float
+    vocabulary: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InputDrift:
+    """How far live inputs are from the calibration's.
+
+    `psi` is the population stability index of the window, None while it has too few rows; `by_chance` what it would be
+    on average if nothing had changed. `window_rows` are the sampled rows in the window. The others count sampled rows
+    and elements since the version began to serve: in all, not finite, and outside the calibrated range or vocabulary.
+    """
+
+    name: str
+    psi: float | None
+    by_chance: float
+    window_rows: int
+    rows: int
+    elements: int
+    not_finite: int
+    out_of_range: int
+
+
+@dataclass(frozen=True, slots=True)
 class VersionRecord:
     """What the registry recorded of a version: how it must describe itself, what it must answer, inputs to warm with.
 
-    `metadata` has names, types, shapes and max_batch_size only; `warmup` is empty where none were recorded.
+    `metadata` has names, types, shapes and max_batch_size only; `warmup` and `inputs` are empty where nothing was
+    recorded.
     """
 
     metadata: ModelMetadata
     golden: GoldenSet | None = None
     warmup: tuple[TensorData, ...] = ()
+    inputs: tuple[InputStatistics, ...] = ()

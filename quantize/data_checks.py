@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from quantize.errors import BadInput
 from quantize.graph import Graph, TensorSpec
+from quantize.input_sketch import InputSketch
 from quantize.sources import Batch, Source
 
 FEWEST_CALIBRATION_ROWS = 8
@@ -38,6 +39,7 @@ class InputStatistics:
     varies: bool = False
     first: bytes = b""
     sketch: list[float] = field(default_factory=list)
+    elements: InputSketch = field(default_factory=InputSketch)
 
     def add(self, array: NDArray[Any]) -> None:
         values = array.astype(np.float64).ravel()
@@ -47,6 +49,7 @@ class InputStatistics:
         self.squares += float(np.square(values).sum())
         self.zeros += int((values == 0).sum())
         for row in array:
+            self.elements.add(row)
             content = row.tobytes()
             self.first = self.first or content
             self.varies = self.varies or content != self.first

@@ -21,6 +21,7 @@ from gateway.tensors import DataType
 from quantize.conversion import record_of
 from quantize.data_checks import vocabularies
 from quantize.graph import Graph, TensorSpec
+from quantize.input_sketch import live_statistics
 from quantize.parent import graph_names, parent_of
 from quantize.pipeline import Outcome
 from quantize.report_html import html_of
@@ -53,7 +54,11 @@ def lay_out(outcome: Outcome, report: dict[str, Any], folder: Path) -> dict[str,
         "targets": targets,
         "metrics": _metrics(report, outcome.published),
         "lineage": _lineage(outcome, report, parent),
-    }
+        "input_statistics": live_statistics(
+            outcome.prepared.calibration_summary.inputs, outcome.prepared.inputs,
+            vocabularies(Graph(outcome.prepared.model)),
+        ),
+    }  # fmt: skip
     for entry in document["outputs"]:
         labels = next((o.labels for o in parent.outputs if o.name == entry["name"]), None) if parent else None
         if labels in inherited:

@@ -95,6 +95,7 @@ class EngineView:
             instances=metadata.instance_count,
             unbatchable_reason=metadata.unbatchable_reason,
             profile=_profile(scheduler.profile, metadata.max_batch_size),
+            inputs=served.watch.drift() if served.watch is not None else (),
         )
 
 

@@ -11,9 +11,11 @@ from html import escape
 import gateway
 from gateway.admin.view import GatewayView, ReplicaView, VersionView
 from gateway.telemetry.rates import NO_RATE, Rate
-from gateway.versions import ModelVersion, VersionState
+from gateway.versions import InputDrift, ModelVersion, VersionState
 
 REFRESH_SECONDS = 2
+SOME_DRIFT, LARGE_DRIFT = 0.1, 0.25
+"""Of the index above chance: docs/drift.md."""
 _STYLE = """
 :root{color-scheme:light dark}
 body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem}
@@ -44,6 +46,7 @@ def render(view: GatewayView, rates: Mapping[ModelVersion, Rate], loop_lag_ms: f
         *(f"<p class=note>{escape(note)}</p>" for note in view.notes),
         "<h2>Models</h2>",
         _models(view.versions, rates) if view.versions else "<p>No model is known yet.</p>",
+        _inputs(view.versions),
         "<h2>Triton</h2>",
         _replicas(view.replicas) if view.replicas else "<p>No Triton is connected yet.</p>",
         '<p class=dim>Rates are averages of the last ten seconds. <a href="/metrics">metrics</a> · '
@@ -74,6 +77,37 @@ def _row(view: VersionView, rate: Rate) -> str:
         ("n", str(view.queued_rows)),
         ("n", str(view.requests_in_flight)),
         ("", escape(detail)),
+    )
+    return "<tr>" + "".join(f'<td class="{css}">{text}</td>' for css, text in cells) + "</tr>"
+
+
+def _inputs(versions: tuple[VersionView, ...]) -> str:
+    """Returns how far inputs are from the calibration's; nothing where no version has statistics of them."""
+    rows = "".join(_input(view.version, drift) for view in versions for drift in view.inputs)
+    if not rows:
+        return ""
+    head = (
+        "<tr><th>Model</th><th class=n>Version</th><th>Input</th><th class=n>Drift (PSI)</th><th class=n>By chance</th>"
+        "<th class=n>Out of range</th><th class=n>Not finite</th><th class=n>Rows in the window</th></tr>"
+    )
+    return f"<h2>Inputs against their calibration</h2><table>{head}{rows}</table>"
+
+
+def _input(version: ModelVersion, drift: InputDrift) -> str:
+    index, css, elements = "–", "n", max(drift.elements, 1)
+    if drift.psi is not None:
+        excess = drift.psi - drift.by_chance
+        index = f"{drift.psi:.3f}"
+        css = "n bad" if excess > LARGE_DRIFT else "n busy" if excess > SOME_DRIFT else "n good"
+    cells = (
+        ("", escape(version.model_name)),
+        ("n", str(version.number)),
+        ("", escape(drift.name)),
+        (css, index),
+        ("n", f"{drift.by_chance:.3f}" if drift.psi is not None else "–"),
+        ("n", f"{drift.out_of_range / elements:.2%}"),
+        ("n bad" if drift.not_finite else "n", f"{drift.not_finite / elements:.2%}"),
+        ("n", str(drift.window_rows)),
     )
     return "<tr>" + "".join(f'<td class="{css}">{text}</td>' for css, text in cells) + "</tr>"
 

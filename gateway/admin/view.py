@@ -6,11 +6,11 @@ escaped by whoever shows them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from gateway.messages import Nanos
-from gateway.versions import ModelVersion, VersionState
+from gateway.versions import InputDrift, ModelVersion, VersionState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +38,7 @@ class VersionView:
     instances: int = 0
     unbatchable_reason: str = ""
     profile: tuple[ProfilePoint, ...] = ()
+    inputs: tuple[InputDrift, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,4 +93,5 @@ def as_json(view: VersionView) -> dict[str, Any]:
         "profile": [
             {"rows": point.rows, "mean_us": point.mean // 1000, "high_us": point.high // 1000} for point in view.profile
         ],
+        "inputs": [asdict(drift) for drift in view.inputs],
     }

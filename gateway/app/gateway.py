@@ -109,6 +109,7 @@ class Gateway:
                 queues=self._queues,
                 connections=self.listeners.connections,
                 registry=self._registry,
+                drift=self.service.drift,
             )
             self.telemetry.start()
             await self.backends.start(self._replica_lost)
@@ -243,7 +244,7 @@ class Gateway:
         scheduler = VersionScheduler(
             version, Batcher(limits, profile), profile, flights, self.clock, self.observer, self._heads, self._died
         )
-        return ServedVersion(version, metadata, scheduler)
+        return ServedVersion(version, metadata, scheduler, self.config.telemetry.drift_sample_every)
 
     def _backend_changed(self) -> None:
         for served in self.service.all_versions():

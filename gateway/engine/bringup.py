@@ -113,6 +113,8 @@ class BringUp:
             raise Unfit(objection)
         if current is None or current.metadata != metadata or current.state is VersionState.DRAINING:
             current = self._serve(version, metadata)
+        if record is not None:
+            current.compare_inputs(record.inputs)
         if not serving:
             self._on_state(version, VersionState.WARMING, replica.name)
         if record is not None and record.golden is not None:

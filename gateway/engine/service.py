@@ -21,7 +21,7 @@ from gateway.errors import ErrorCode, GatewayError
 from gateway.messages import InferRequest, ModelMetadata, Parameters, RequestContext, RequestHead
 from gateway.ports import Clock, Observer, Reply
 from gateway.routes import DEFAULT_STICKY, Route, RouteDecision, RouteTable
-from gateway.versions import VersionState
+from gateway.versions import InputDrift, ModelVersion, VersionState
 
 
 class InferService:
@@ -89,6 +89,11 @@ class InferService:
         """Returns every version known to the data plane, whatever its state."""
         return [served for versions in self._versions.values() for served in versions.values()]
 
+    def drift(self) -> list[tuple[ModelVersion, InputDrift]]:
+        """Returns how far the inputs of every version are from its calibration's, where that is looked at."""
+        watched = [(served.version, served.watch) for served in self.all_versions() if served.watch is not None]
+        return [(version, drift) for version, watch in watched for drift in watch.drift()]
+
     # ------------------------------------------------------------------ data side
 
     def submit(self, request: InferRequest, context: RequestContext, reply: Reply) -> PendingRequest:
@@ -111,7 +116,10 @@ class InferService:
             rejection = self._admission.check(in_flight, nbytes, in_flight_bytes)
             if rejection is not None:
                 raise refusal(served.version.model_name, rejection)
-            return served.scheduler.submit(request, context, reply, checked, nbytes)
+            pending = served.scheduler.submit(request, context, reply, checked, nbytes)
+            if served.watch is not None:
+                served.watch.seen(request)
+            return pending
         except GatewayError as error:
             version = served.version if served is not None else None
             name = request.head.model_name

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import json
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -121,6 +122,38 @@ class Reader:
             else:
                 found.append(value)
         return tuple(found)
+
+    def number(self, key: str) -> float:
+        value = self._get(key, None)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            if value is not None:
+                self.problem(key, "must be a number")
+            return 0.0
+        return self._finite(key, value)
+
+    def numbers(self, key: str, *, most: int) -> tuple[float, ...]:
+        """Returns the numbers of the list at `key`; notes a problem if there are more than `most`."""
+        values = self._list(key, required=True)
+        if len(values) > most:
+            self.problem(key, f"must have at most {most} numbers")
+            return ()
+        found = []
+        for index, value in enumerate(values):
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                self.problem(f"{key}[{index}]", "must be a number")
+            else:
+                found.append(self._finite(f"{key}[{index}]", value))
+        return tuple(found)
+
+    def _finite(self, key: str, value: float) -> float:
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        if not math.isfinite(number):
+            self.problem(key, "is too large")
+            return 0.0
+        return number
 
     def texts(self, key: str) -> tuple[str, ...]:
         found = []

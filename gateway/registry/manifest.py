@@ -11,14 +11,15 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gateway.messages import ParameterValue
 from gateway.registry.document import DocumentError, Reader, parse_object
+from gateway.registry.input_statistics import parse_input_statistics
 from gateway.registry.layout import MANIFEST_FILE, is_model_name, relative_problem
 from gateway.tensors import DATATYPES, DataType
-from gateway.versions import ModelVersion
+from gateway.versions import InputStatistics, ModelVersion
 
 SCHEMA_VERSION = 1
 TARGETS = ("python", "onnxruntime", "openvino", "tensorrt")
@@ -109,6 +110,7 @@ class Manifest:
     description: str = ""
     metrics: Mapping[str, Any] = field(default_factory=dict)
     lineage: Mapping[str, Any] = field(default_factory=dict)
+    input_statistics: tuple[InputStatistics, ...] = ()
     digest: str = ""
     """sha256 of the document itself: it names this content among all versions ever published."""
 
@@ -135,6 +137,8 @@ def parse_manifest(content: bytes, version: ModelVersion | None = None) -> Manif
         lineage=reader.mapping("lineage"),
         digest=hashlib.sha256(content).hexdigest(),
     )
+    statistics = parse_input_statistics(reader, "input_statistics", {tensor.name for tensor in manifest.inputs})
+    manifest = replace(manifest, input_statistics=statistics)
     reader.close()
     _cross_check(manifest, reader)
     if problems:

@@ -50,7 +50,7 @@ def record_of(manifest: Manifest, folder: Path) -> VersionRecord:
     if _WARMUP in listed:
         arrays = _arrays(folder / _WARMUP, _WARMUP)
         warmup = _tensors(_WARMUP, "input", manifest.inputs, arrays, batched=batched)
-    return VersionRecord(metadata, golden, warmup)
+    return VersionRecord(metadata, golden, warmup, manifest.input_statistics)
 
 
 def _spec(tensor: TensorEntry, batched: bool) -> TensorSpec:

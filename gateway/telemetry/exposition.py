@@ -11,6 +11,7 @@ from gateway.telemetry.loop_lag import LoopLagProbe
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.prometheus_text import MetricsText, label_text
 from gateway.telemetry.series import NONE, VersionSeries
+from gateway.versions import InputDrift
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECOND = 1_000_000_000
@@ -40,6 +41,9 @@ class Exposition:
         _batches(text, [(labels, one) for labels, one in resolved if one.reasons])
         self._gauges(text)
         self._registry(text)
+        owned = metrics.table.versions()
+        _drift(text, [(label_text(model=version.model_name, version=str(version.number), input=drift.name), drift)
+                      for version, drift in metrics.sources.drift() if version in owned])  # fmt: skip
         self._state(text)
         return text.render() + generate_latest(self._process)
 
@@ -129,3 +133,24 @@ def _batches(text: MetricsText, table: _Labelled) -> None:
     text.family("sluice_backend_duration_seconds", "histogram", "From sending a batch to its answer.")
     for labels, series in table:
         text.histogram(labels, series.backend, _SECOND)
+
+
+def _drift(text: MetricsText, table: list[tuple[str, InputDrift]]) -> None:
+    text.family("sluice_input_drift_psi", "gauge", "Population stability index of sampled inputs against calibration.")
+    for labels, drift in table:
+        if drift.psi is not None:
+            text.value(labels, round(drift.psi, 6))
+    text.family("sluice_input_drift_psi_by_chance", "gauge", "What the index would be on average without any drift.")
+    for labels, drift in table:
+        if drift.psi is not None:
+            text.value(labels, round(drift.by_chance, 6))
+    for name, help_text, values in (
+        ("sampled_rows", "Rows that were compared with the calibration.", [drift.rows for _, drift in table]),
+        ("sampled_elements", "Elements that were compared with the calibration.", [d.elements for _, d in table]),
+        ("not_finite", "Sampled elements that were NaN or infinite.", [drift.not_finite for _, drift in table]),
+        ("out_of_range", "Sampled elements outside the calibrated range or the vocabulary.",
+         [drift.out_of_range for _, drift in table]),
+    ):  # fmt: skip
+        text.family(f"sluice_input_{name}_total", "counter", help_text)
+        for (labels, _), value in zip(table, values, strict=True):
+            text.value(labels, value)

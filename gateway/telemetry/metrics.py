@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from gateway.errors import ErrorCode
 from gateway.messages import Instant, Nanos, RequestContext
 from gateway.telemetry.series import SeriesTable
-from gateway.versions import ModelVersion, VersionState
+from gateway.versions import InputDrift, ModelVersion, VersionState
 
 RETIRED_KEPT: Nanos = 300 * 1_000_000_000
 """How long the series of an unloaded version stay, so that its last counts are scraped."""
@@ -26,13 +26,14 @@ class GaugeSources:
     """Where the values come from that are looked up when asked for and not counted.
 
     `in_flight` is requests accepted and not answered; `queues` gives (version, rows waiting, bytes waiting);
-    `connections` open connections by listener; `registry` the seconds since it was last read and the number of alarms,
-    None where no registry is followed.
+    `connections` open connections by listener; `drift` how far inputs are from the calibration's; `registry` the
+    seconds since it was last read and the number of alarms, None where no registry is followed.
     """
 
     in_flight: Callable[[], int] = lambda: 0
     queues: Callable[[], Iterable[tuple[ModelVersion, int, int]]] = tuple
     connections: Callable[[], Mapping[str, int]] = dict
+    drift: Callable[[], Iterable[tuple[ModelVersion, InputDrift]]] = tuple
     registry: Callable[[], tuple[float, int] | None] = lambda: None
 
 

@@ -135,7 +135,7 @@ class Training:
         groups = [{"params": decayed, "weight_decay": options.decay}, {"params": rest, "weight_decay": 0.0}]
         self._optimizer = torch.optim.AdamW(groups, lr=options.rate)
         self.steps = self.seen = 0
-        self.seconds = 0.0
+        self.seconds: float = 0.0
         self._order = np.zeros(0, np.int64)
         self._began = now()
         self._resume()
@@ -211,11 +211,11 @@ class Training:
 
     def _progress(self) -> float:
         if self._options.minutes is not None:
-            return self._seconds() / (60 * self._options.minutes)
-        return self.seen / (self._options.epochs * len(self._labels))
+            return self._seconds() / (60 * float(self._options.minutes))
+        return self.seen / (float(self._options.epochs) * len(self._labels))
 
     def _seconds(self) -> float:
-        return self.seconds + now() - self._began
+        return self.seconds + float(now() - self._began)
 
     def _save(self) -> None:
         state = {"network": self.network.state_dict(), "optimizer": self._optimizer.state_dict(), "order": self._order,
@@ -233,7 +233,7 @@ class Training:
         self._order = found["order"]
         randomness.restore(found["random"], {"rows": self._rng})
         position = found["position"]
-        self.steps, self.seen, self.seconds = position["steps"], position["seen"], position["seconds"]
+        self.steps, self.seen, self.seconds = position["steps"], position["seen"], float(position["seconds"])
         print(f"resumed after {self.steps} steps, {self.seconds:.0f} s", flush=True)
 
 

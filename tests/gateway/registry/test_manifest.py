@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gateway.registry.document import MAX_DOCUMENT_BYTES, DocumentError
 from gateway.registry.manifest import Manifest, parse_manifest
 from gateway.tensors import DataType
-from gateway.versions import ModelVersion
+from gateway.versions import InputStatistics, ModelVersion
 from tests.support.processes import ROOT
 from tests.support.registry import ARTIFACT, document
 
@@ -151,3 +151,36 @@ def test_any_json_in_any_place_is_parsed_or_refused(key: str, value: Any) -> Non
 def test_the_manifests_of_this_repository(path: Any) -> None:
     version = ModelVersion(path.parts[-3], int(path.parts[-2]))
     assert parse_manifest((ROOT / path).read_bytes(), version).version == version
+
+
+STATISTICS: dict[str, Any] = {
+    "rows": 64, "min": 0, "max": 9, "vocabulary": 10, "histogram": {"edges": [1, 2.5], "shares": [0.5, 0.25, 0.25]}
+}  # fmt: skip
+
+
+def test_input_statistics_are_what_the_gateway_compares_with() -> None:
+    (found,) = parse(document() | {"input_statistics": {"X": STATISTICS}}).input_statistics
+    assert found == InputStatistics("X", (1.0, 2.5), (0.5, 0.25, 0.25), 64, 0.0, 9.0, 10)
+    assert parse(document()).input_statistics == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"rows": 0}, "input_statistics.X.rows: must be at least 1"),
+        ({"min": 10}, "input_statistics.X.min: is above max"),
+        ({"max": 10**400}, "input_statistics.X.max: is too large"),
+        ({"histogram": {"edges": [2, 1], "shares": [1, 0, 0]}}, "input_statistics.X.histogram.edges: must rise"),
+        ({"histogram": {"edges": [1], "shares": [1]}}, "input_statistics.X.histogram.shares: must be one more"),
+        ({"histogram": {"edges": [1], "shares": [1, 1]}}, "shares: must be at least 0 and add up to 1"),
+        ({"histogram": {"edges": [0] * 65, "shares": [1]}}, "edges: must have at most 64 numbers"),
+        ({"histogram": {"edges": ["a"], "shares": [1]}}, "edges[0]: must be a number"),
+        ({"other": 1}, "input_statistics.X.other: unknown key"),
+    ],
+)
+def test_input_statistics_that_cannot_be_compared_with(changes: dict[str, Any], problem: str) -> None:
+    with pytest.raises(DocumentError) as caught:
+        parse(document() | {"input_statistics": {"X": STATISTICS | changes}})
+    assert problem in str(caught.value)
+    with pytest.raises(DocumentError, match=r"input_statistics\.Z: is not an input"):
+        parse(document() | {"input_statistics": {"Z": STATISTICS}})

@@ -28,6 +28,19 @@ FULL: dict[str, Any] = document() | {
     "outputs": [{"name": "Y", "datatype": "BYTES", "shape": [1], "labels": ARTIFACT}],
     "targets": [{"name": "tensorrt-10.13-sm90", "artifacts": [ARTIFACT], "parameters": {"a": 1, "b": "c", "d": True}}],
     "metrics": {"auc": 0.5},
+    "input_statistics": {
+        "X": {
+            "rows": 64,
+            "elements": 640,
+            "min": -1.5,
+            "max": 9,
+            "mean": 0.5,
+            "std": 2,
+            "zero_share": 0,
+            "vocabulary": 10,
+            "histogram": {"edges": [0.5], "shares": [0.25, 0.75]},
+        }
+    },
     "lineage": {"published": {"by": "a"}},
 }
 FULL["files"][0]["source"] = {"package": "p", "version": "1.0", "sha256": "0" * 64, "member": "m"}
@@ -48,7 +61,11 @@ BAD_PATHS = ["/a", "../a", "a/../b", "a//b", "a/", "./a", ".", "..", "a\\b", "a\
 GOOD_PATHS = ["a", ".a", "a/.b", "...", "a/...b", "ä/b c"]
 # A label or artifact that is not listed is the parser's business alone.
 BEYOND_A_SCHEMA = ("outputs.0.labels", "targets.0.artifacts", "targets.0.artifacts.0", "files.0.conversion.record",
-                   "files.1.path")  # fmt: skip
+                   "files.1.path", "inputs.0.name", "input_statistics")  # fmt: skip
+# That a histogram's shares add up to 1 and are one more than the edges, that min is not above max, whose input it is.
+BEYOND_A_SCHEMA += tuple(f"input_statistics.X.{p}" for p in (
+    "min", "max", "histogram.edges", "histogram.edges.0", "histogram.shares", "histogram.shares.0",
+    "histogram.shares.1"))  # fmt: skip
 
 
 def schema(name: str) -> jsonschema.Draft202012Validator:

@@ -11,7 +11,7 @@ from gateway.telemetry.exposition import Exposition
 from gateway.telemetry.loop_lag import LoopLagProbe
 from gateway.telemetry.metrics import RETIRED_KEPT, GaugeSources, Metrics, Totals
 from gateway.telemetry.rates import RateMeter
-from gateway.versions import ModelVersion, VersionState
+from gateway.versions import InputDrift, ModelVersion, VersionState
 from tests.support.clock import ManualClock
 
 MILLISECOND = 1_000_000
@@ -244,3 +244,20 @@ def test_labels_are_escaped_and_names_with_any_character_come_back() -> None:
     told.request(nasty)
     assert told.value("sluice_requests_total", model=nasty.model_name, version="1", protocol="grpc", outcome="ok") == 1
     assert told.value("sluice_queue_duration_seconds_count", model=nasty.model_name, version="1") == 1
+
+
+def test_drift_is_shown_for_versions_that_serve_and_once_there_is_something_to_say() -> None:
+    told = Told()
+    told.metrics.version_state(V1, VersionState.READY, "")
+    said = [(V1, InputDrift("x", 0.5, 0.04, 512, 900, 5000, 3, 7)), (V1, InputDrift('"y"', None, 0.3, 9, 9, 9, 0, 0))]
+    told.metrics.sources = GaugeSources(drift=lambda: [*said, (V2, said[0][1])])
+    x, y = {"model": "m", "version": "1", "input": "x"}, {"model": "m", "version": "1", "input": '"y"'}
+    assert told.value("sluice_input_drift_psi", **x) == 0.5
+    assert told.value("sluice_input_drift_psi_by_chance", **x) == 0.04
+    assert told.value("sluice_input_sampled_rows_total", **x) == 900
+    assert told.value("sluice_input_sampled_elements_total", **x) == 5000
+    assert told.value("sluice_input_not_finite_total", **x) == 3
+    assert told.value("sluice_input_out_of_range_total", **x) == 7
+    assert told.value("sluice_input_drift_psi", **y) is None
+    assert told.value("sluice_input_sampled_rows_total", **y) == 9
+    assert told.value("sluice_input_drift_psi", model="m", version="2", input="x") is None, "it has no series"
