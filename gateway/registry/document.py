@@ -123,14 +123,6 @@ class Reader:
                 found.append(value)
         return tuple(found)
 
-    def number(self, key: str) -> float:
-        value = self._get(key, None)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            if value is not None:
-                self.problem(key, "must be a number")
-            return 0.0
-        return self._finite(key, value)
-
     def numbers(self, key: str, *, most: int) -> tuple[float, ...]:
         """Returns the numbers of the list at `key`; notes a problem if there are more than `most`."""
         values = self._list(key, required=True)

@@ -13,6 +13,7 @@ from gateway.versions import InputStatistics
 
 MOST_EDGES = 64
 MOST_INPUTS = 1024
+_ANY = 1e300
 _FOR_PEOPLE = ("mean", "std", "zero_share")
 
 
@@ -35,11 +36,11 @@ def parse_input_statistics(reader: Reader, key: str, inputs: set[str]) -> tuple[
 def _one(reader: Reader, name: str) -> InputStatistics:
     for key in _FOR_PEOPLE:
         if reader.has(key):
-            reader.number(key)
+            reader.number(key, minimum=-_ANY)
     if reader.has("elements"):
         reader.integer("elements", minimum=1)
     rows = reader.integer("rows", minimum=1)
-    low, high = reader.number("min"), reader.number("max")
+    low, high = reader.number("min", minimum=-_ANY), reader.number("max", minimum=-_ANY)
     if low > high:
         reader.problem("min", "is above max")
     vocabulary = reader.integer("vocabulary", minimum=1) if reader.has("vocabulary") else None
