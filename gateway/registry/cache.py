@@ -11,49 +11,57 @@ import itertools
 import os
 import shutil
 import threading
-from collections.abc import Collection
+import time
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from gateway.registry import durable, layout
+from gateway.registry.glances import Reader
 from gateway.registry.integrity import ArtifactsNotFetched, IntegrityError, check_manifest, verify_version
 from gateway.registry.manifest import Manifest, parse_manifest
-from gateway.registry.store import Stored, StoreError, Written
+from gateway.registry.store import ABSENT, Mark, StoreError
 from gateway.registry.watch_state import WatchState
 from gateway.versions import ModelVersion
 
 _VERSIONS = "versions"
 _STAGING = "staging"
 _SPARE = 2
+_BAD_S = 3600.0
 
 _Signature = tuple[tuple[str, int, int, int, int], ...]
 
 
-class Reader(Protocol):
-    """The part of `store.Store` that reading takes."""
+@dataclass(frozen=True, slots=True)
+class _Bad:
+    """What was wrong with a version's files, and the marks that these files had: while they have them, it still is."""
 
-    @property
-    def location(self) -> str: ...
+    manifest: str
+    marks: Mapping[str, Mark]
+    problems: list[str]
+    at: float
 
-    def read(self, key: str) -> Stored | None: ...
 
-    def names(self, folder: str) -> list[str]: ...
+class _WrongFiles(IntegrityError):
+    """`marks` are those of the files that are wrong."""
 
-    def digest(self, key: str) -> Written | None: ...
-
-    def fetch(self, key: str, target: Path) -> Written: ...
+    def __init__(self, version: str, problems: list[str], marks: Mapping[str, Mark]) -> None:
+        super().__init__(version, problems)
+        self.marks = marks
 
 
 class VersionCache:
     """Owns `folder`. `state` remembers which content each number has."""
 
-    def __init__(self, folder: Path, state: WatchState) -> None:
+    def __init__(self, folder: Path, state: WatchState, now: Callable[[], float] = time.time) -> None:
+        self._now = now
         self._versions = folder / _VERSIONS
         self._staging = folder / _STAGING
         shutil.rmtree(self._staging, ignore_errors=True)  # what an earlier life left half copied
         self._state = state
         self._proved: dict[Path, _Signature] = {}
+        self._bad: dict[ModelVersion, _Bad] = {}
         self._lock = threading.Lock()
         self._serial = itertools.count()
 
@@ -74,6 +82,7 @@ class VersionCache:
         if reader is None:
             raise StoreError(f"{version} has no local copy, and the registry cannot be read")
         manifest, content = self._published(version, reader)
+        self._check_again(version, manifest, reader)
         fresh = self._staging / f"{version.model_name}.{version.number}.{os.getpid()}.{next(self._serial)}"
         fresh.mkdir(parents=True)
         try:
@@ -85,6 +94,10 @@ class VersionCache:
                 target.rename(self._staging / f"{fresh.name}.gone")
             fresh.rename(target)
             durable.sync_folder(target.parent)
+        except _WrongFiles as error:
+            with self._lock:
+                self._bad[version] = _Bad(manifest.digest, error.marks, error.problems, self._now())
+            raise
         except OSError as error:
             raise StoreError(f"{version} cannot be copied to {self._versions}: {error.strerror}") from error
         finally:
@@ -92,7 +105,15 @@ class VersionCache:
             shutil.rmtree(self._staging / f"{fresh.name}.gone", ignore_errors=True)
         self._state.pin(version, manifest.digest)
         self._note(target, manifest)
+        with self._lock:
+            self._bad.pop(version, None)
         return manifest, target
+
+    def reconsider(self, model_name: str) -> None:
+        """Forgets what was found wrong with the model's versions: somebody decided anew what it should serve."""
+        with self._lock:
+            for version in [version for version in self._bad if version.model_name == model_name]:
+                del self._bad[version]
 
     def prune(self, keep: Collection[ModelVersion]) -> None:
         """Removes every copy but those of `keep` and, of each model, the two latest others: for going back."""
@@ -123,6 +144,16 @@ class VersionCache:
         except (OSError, ValueError):
             return None
         return manifest, folder
+
+    def _check_again(self, version: ModelVersion, manifest: Manifest, reader: Reader) -> None:
+        """Raises what was found wrong before, if nothing has changed since: the files are not copied again for that."""
+        with self._lock:
+            bad = self._bad.get(version)
+        if bad is None or bad.manifest != manifest.digest or not 0 <= self._now() - bad.at < _BAD_S:
+            return
+        key = f"{version.model_name}/{version.number}"
+        if all(mark is not None and reader.mark(f"{key}/{path}") == mark for path, mark in bad.marks.items()):
+            raise IntegrityError(str(version), bad.problems)
 
     def _published(self, version: ModelVersion, reader: Reader) -> tuple[Manifest, bytes]:
         """Returns the manifest in the registry, which must be the one known under this number, if one is."""
@@ -156,27 +187,32 @@ class VersionCache:
 def _copy(version: ModelVersion, manifest: Manifest, reader: Reader, folder: Path) -> None:
     """Copies every file of the version and compares what went through with the manifest."""
     problems, missing, unread = [], [], []
+    marks: dict[str, Mark] = {}
     for entry in manifest.files:
         key = f"{version.model_name}/{version.number}/{entry.path}"
         target = folder / entry.path
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            written = reader.fetch(key, target)
+            written = reader.fetch(key, target, entry.size)
         except StoreError as error:
             absent = _absent(reader, key)
             if absent and entry.can_be_had:
                 missing.append(entry.path)
             elif absent:
                 problems.append(f"{entry.path} is missing")
+                marks[entry.path] = ABSENT
             else:
                 unread.append(str(error))
             continue
         if written.size != entry.size:
             problems.append(f"{entry.path} has {written.size} bytes, the manifest says {entry.size}")
+            marks[entry.path] = written.mark
         elif written.sha256 != entry.sha256:
             problems.append(f"{entry.path} has another sha256 than the manifest says")
+            marks[entry.path] = written.mark
     if problems:
-        raise IntegrityError(str(version), problems + unread + [f"{path} was not fetched" for path in missing])
+        told = problems + unread + [f"{path} was not fetched" for path in missing]
+        raise _WrongFiles(str(version), told, marks)
     if unread:
         raise StoreError("; ".join(unread))
     if missing:

@@ -13,21 +13,18 @@ rename; everything is flushed to the disk before it is visible.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from gateway.registry import durable, layout, owners
-from gateway.registry.document import MAX_DOCUMENT_BYTES
+from gateway.registry.folder_reading import FolderReader, tag_of
 from gateway.registry.folder_writing import FolderWriting, failed
-from gateway.registry.integrity import safe_path
-from gateway.registry.store import AlreadyThere, Changed, Step, Stored, StoreError, Written, no_step
+from gateway.registry.store import AlreadyThere, Changed, Step, StoreError, no_step
 
 _CLAIMS = f"{layout.OWN_FOLDER}/claims"
 _OWNER = "owner.json"
@@ -36,28 +33,12 @@ _CLAIM = "claim"
 _STAGED = re.compile(r"s-[0-9a-f]{24}")
 
 
-class FolderStore:
+class FolderStore(FolderReader):
     """The registry below `root`, which must exist. Implements `store.Store`."""
 
     def __init__(self, root: Path, step: Step = no_step) -> None:
-        self.root = root.absolute()
+        super().__init__(root)
         self._step = step
-        if not self.root.is_dir():
-            raise StoreError(f"{root} is not a folder")
-
-    @property
-    def location(self) -> str:
-        return str(self.root)
-
-    def read(self, key: str) -> Stored | None:
-        try:
-            with open(self.root / key, "rb") as file:
-                content = file.read(MAX_DOCUMENT_BYTES + 1)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise failed(f"{key} cannot be read", error) from error
-        return Stored(content, _tag(content))
 
     def create(self, key: str, content: bytes) -> str:
         staged = self._stage(key)
@@ -73,7 +54,7 @@ class FolderStore:
         finally:
             shutil.rmtree(staged, ignore_errors=True)
         self._step(f"created {key}")
-        return _tag(content)
+        return tag_of(content)
 
     def replace(self, key: str, content: bytes, tag: str) -> str:
         staged = self._stage(key)
@@ -105,7 +86,10 @@ class FolderStore:
             if not (claimed and (staged / _PREPARED).exists()):
                 shutil.rmtree(staged, ignore_errors=True)
         self._step(f"replaced {key}")
-        return _tag(content)
+        return tag_of(content)
+
+    def touch(self) -> None:
+        """Nobody needs it: looking at every pointer is cheap."""
 
     def append(self, key: str, line: bytes) -> None:
         if b"\n" in line:
@@ -124,41 +108,6 @@ class FolderStore:
                 durable.sync_folder(self.root)
         except OSError as error:
             raise failed(f"{key} cannot be written", error) from error
-
-    def lines(self, key: str) -> Iterator[bytes]:
-        try:
-            with open(self.root / key, "rb") as file:
-                for line in file:
-                    if line.endswith(b"\n") and line != b"\n":
-                        yield line[:-1]
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise failed(f"{key} cannot be read", error) from error
-
-    def names(self, folder: str) -> list[str]:
-        try:
-            return sorted(os.listdir(self.root / folder))
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        except OSError as error:
-            raise failed(f"{folder or self.root} cannot be listed", error) from error
-
-    def digest(self, key: str) -> Written | None:
-        folder, relative = _split(key)
-        try:
-            return durable.digest_of(self._own_path(folder, relative))
-        except FileNotFoundError:
-            return None
-        except (ValueError, OSError) as error:
-            raise StoreError(f"{key} {error}") from error
-
-    def fetch(self, key: str, target: Path) -> Written:
-        folder, relative = _split(key)
-        try:
-            return durable.copy_new(self._own_path(folder, relative), target)
-        except (ValueError, OSError) as error:
-            raise StoreError(f"{key} cannot be copied: {error}") from error
 
     def begin(self, folder: str) -> FolderWriting:
         return FolderWriting(self.root, folder, self._stage(folder), self._step)
@@ -188,18 +137,6 @@ class FolderStore:
                 if remove:
                     shutil.rmtree(staged, ignore_errors=True)
         return found
-
-    def _own_path(self, folder: str, relative: str) -> Path:
-        """Returns the path of a regular file of the version; no link on the way may lead out of it or the registry.
-
-        Raises:
-            FileNotFoundError: nothing is there.
-            ValueError: what is there does not count.
-        """
-        path = safe_path(self.root / folder, relative)
-        if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.root)):
-            raise ValueError("is behind a link that leads out of the registry")
-        return path
 
     # ------------------------------------------------------------------ claims
 
@@ -248,17 +185,6 @@ class FolderStore:
         except OSError as error:
             raise failed(f"{what} cannot be staged", error) from error
         return folder
-
-
-def _tag(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _split(key: str) -> tuple[str, str]:
-    """Returns (folder, path inside): a version's folder is two levels deep, and links must not lead out of it."""
-    parts = key.split("/")
-    depth = min(2, len(parts) - 1)
-    return "/".join(parts[:depth]), "/".join(parts[depth:])
 
 
 def _abandoned(staged: Path, older_than_s: float) -> str | None:

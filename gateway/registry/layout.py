@@ -18,6 +18,8 @@ MANIFEST_DIGEST_FILE = "manifest.sha256"
 """The manifest's own sha256, as sha256sum writes it; versions that were published have it."""
 OWN_FOLDER = ".registry"
 """What the writers keep beside the models: numbers given out, claims on pointers, versions retired."""
+CHANGED_KEY = f"{OWN_FOLDER}/changed"
+"""In a bucket, written anew after a pointer was: whoever sees it unchanged need not look at every pointer."""
 ARTIFACTS_FOLDER = "artifacts"
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")

@@ -11,6 +11,7 @@ import os
 from contextlib import suppress
 
 from gateway.registry import layout
+from gateway.registry.glances import Reader
 from gateway.registry.store import AlreadyThere, Store
 from gateway.versions import ModelVersion
 
@@ -66,6 +67,11 @@ def retire(store: Store, version: ModelVersion, content: bytes) -> None:
     """Marks the version as retired; again is harmless."""
     with suppress(AlreadyThere):
         store.create(f"{_RETIRED}/{version.model_name}/{version.number}", content)
+
+
+def is_retired(store: Reader, version: ModelVersion) -> bool:
+    """Returns whether the version was retired."""
+    return store.read(f"{_RETIRED}/{version.model_name}/{version.number}") is not None
 
 
 def retired(store: Store, model: str) -> dict[int, bytes]:

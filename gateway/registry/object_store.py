@@ -9,61 +9,47 @@ Invariant: an answer that was lost is no guess: the object is read, and what is 
 
 from __future__ import annotations
 
-import hashlib
+import logging
 import os
 import time
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
-from obstore.store import S3Store
 
-from gateway.registry import durable, layout
-from gateway.registry.document import MAX_DOCUMENT_BYTES
+from gateway.registry import layout
+from gateway.registry.object_reading import LOGS, NotAllowed, ObjectReader, failed
 from gateway.registry.object_writing import ObjectWriting
-from gateway.registry.store import AlreadyThere, Changed, Step, Stored, StoreError, Written, no_step
+from gateway.registry.store import AlreadyThere, Changed, Step, StoreError, Unfit, no_step
 
-_LOGS = f"{layout.OWN_FOLDER}/logs"
+_log = logging.getLogger("sluice.registry")
 _PROBES = f"{layout.OWN_FOLDER}/probes"
 _MOST_LOG_BYTES = 64 << 20
 _MOST_TRIES = 1000
 _OBSTACLES = "it cannot hold a registry: two publishers could overwrite each other. Use a store with conditional writes"
 
 
-class ObjectStore:
+class ObjectStore(ObjectReader):
     """The registry below `s3://bucket/prefix`. Implements `store.Store`.
 
     Address and credentials come from the usual AWS_… variables (AWS_ENDPOINT_URL for other makes).
     """
 
     def __init__(self, location: str, step: Step = no_step, **settings: Any) -> None:
-        parts = urlsplit(location)
-        if parts.scheme != "s3" or not parts.netloc or parts.query or parts.username:
-            raise StoreError(f"{location} is not s3://bucket/prefix")
-        endpoint = settings.get("endpoint") or os.environ.get("AWS_ENDPOINT_URL") or ""
-        self._location = f"s3://{parts.netloc}/{parts.path.strip('/')}".rstrip("/")
+        super().__init__(location, **settings)
         self._step = step
         self._probed = False
-        try:
-            self._store = S3Store(
-                parts.netloc,
-                prefix=parts.path.strip("/") or None,
-                client_options={
-                    "allow_http": endpoint.startswith("http://"), "timeout": "60s", "connect_timeout": "5s",
-                },
-                retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=30)},
-                **settings,
-            )  # fmt: skip
-        except BaseError as error:
-            raise StoreError(f"{location}: {_first_line(error)}") from error
 
-    @property
-    def location(self) -> str:
-        return self._location
+    def check(self) -> None:
+        """Returns if the store honours preconditions, or if this one may not write, and so not find out."""
+        if not self._probed:
+            try:
+                self.probe()
+            except NotAllowed as error:
+                _log.info("%s: not probed for conditional writes, which takes leave to write", error)
+                self._probed = True
 
     def probe(self) -> None:
         """Raises StoreError unless the store honours both preconditions. Writes and removes one small object."""
@@ -71,30 +57,19 @@ class ObjectStore:
         try:
             first = self._put(key, b"1", "create")
             if self._accepts(key, b"2", "create"):
-                raise StoreError(f"{self.location} ignores If-None-Match, so {_OBSTACLES}")
+                raise Unfit(f"{self.location} ignores If-None-Match, so {_OBSTACLES}")
             if self._accepts(key, b"3", {"e_tag": '"0123456789abcdef0123456789abcdef"'}):
-                raise StoreError(f"{self.location} ignores If-Match, so {_OBSTACLES}")
+                raise Unfit(f"{self.location} ignores If-Match, so {_OBSTACLES}")
             self._put(key, b"4", {"e_tag": first})
             found = self.read(key)
             if found is None or found.content != b"4":
-                raise StoreError(f"{self.location} does not keep what a conditional write wrote, so {_OBSTACLES}")
+                raise Unfit(f"{self.location} does not keep what a conditional write wrote, so {_OBSTACLES}")
         except BaseError as error:
-            raise _failed(f"{self.location} cannot be written with preconditions", error) from error
+            raise failed(f"{self.location} cannot be written with preconditions", error) from error
         finally:
-            self._delete([key])
+            with suppress(StoreError):
+                self._delete([key])
         self._probed = True
-
-    def read(self, key: str) -> Stored | None:
-        try:
-            found = obstore.get(self._store, key)
-            if found.meta["size"] > MAX_DOCUMENT_BYTES and not key.startswith(_LOGS):
-                return Stored(bytes(MAX_DOCUMENT_BYTES + 1), "")
-            content = bytes(found.bytes())
-        except FileNotFoundError:
-            return None
-        except BaseError as error:
-            raise _failed(f"{key} cannot be read", error) from error
-        return Stored(content, found.meta["e_tag"] or "")
 
     def create(self, key: str, content: bytes) -> str:
         self._ensure_probed()
@@ -114,9 +89,15 @@ class ObjectStore:
         self._step(f"replaced {key}")
         return fresh
 
+    def touch(self) -> None:
+        try:
+            obstore.put(self._store, layout.CHANGED_KEY, os.urandom(12).hex().encode())
+        except BaseError as error:
+            _log.info("%s", failed("followers could not be told of a change and will find it a little later", error))
+
     def append(self, key: str, line: bytes) -> None:
         """Adds to this month's part of the log: objects cannot grow, so a part is replaced by a longer one."""
-        part = f"{_LOGS}/{key}/{datetime.now(UTC):%Y-%m}"
+        part = f"{LOGS}/{key}/{datetime.now(UTC):%Y-%m}"
         for _ in range(_MOST_TRIES):
             found = self.read(part)
             content = (found.content if found else b"") + line + b"\n"
@@ -132,52 +113,9 @@ class ObjectStore:
             return
         raise StoreError(f"{part} was changed by others {_MOST_TRIES} times in a row: try again")
 
-    def lines(self, key: str) -> Iterator[bytes]:
-        for part in self.names(f"{_LOGS}/{key}"):
-            found = self.read(f"{_LOGS}/{key}/{part}")
-            yield from (found.content.splitlines() if found else ())
-
-    def names(self, folder: str) -> list[str]:
-        try:
-            found = obstore.list_with_delimiter(self._store, folder or None)
-        except BaseError as error:
-            raise _failed(f"{folder or self.location} cannot be listed", error) from error
-        # Some servers list an empty folder as its own content.
-        start = f"{folder}/" if folder else ""
-        paths = (*found["common_prefixes"], *(item["path"] for item in found["objects"]))
-        names = {path.removeprefix(start).strip("/") for path in paths if path.startswith(start)}
-        return sorted(name for name in names if name and "/" not in name)
-
-    def digest(self, key: str) -> Written | None:
-        try:
-            digest, size = hashlib.sha256(), 0
-            for chunk in obstore.get(self._store, key).stream(min_chunk_size=1 << 20):
-                digest.update(chunk)
-                size += len(chunk)
-        except FileNotFoundError:
-            return None
-        except BaseError as error:
-            raise _failed(f"{key} cannot be read", error) from error
-        return Written(size, digest.hexdigest())
-
-    def fetch(self, key: str, target: Path) -> Written:
-        digest, size = hashlib.sha256(), 0
-        try:
-            with open(target, "xb") as file:
-                for chunk in obstore.get(self._store, key).stream(min_chunk_size=1 << 20):
-                    digest.update(chunk)
-                    size += len(chunk)
-                    file.write(chunk)
-                file.flush()
-                os.fsync(file.fileno())
-        except (BaseError, OSError) as error:
-            raise StoreError(f"{key} cannot be copied: {_first_line(error)}") from error
-        durable.sync_folder(target.parent)
-        return Written(size, digest.hexdigest())
-
     def begin(self, folder: str) -> ObjectWriting:
         self._ensure_probed()
-        return ObjectWriting(self, self._store, folder, self._step)
+        return ObjectWriting(self, self._bulk, folder, self._step)
 
     def remove(self, folder: str) -> None:
         """Removes the manifest first: from then on the version is not there."""
@@ -224,13 +162,13 @@ class ObjectStore:
             return found.tag
         if isinstance(error, AlreadyExistsError | PreconditionError) or "ConditionalRequestConflict" in str(error):
             raise lost from None
-        raise _failed(f"{key} cannot be written", error) from error
+        raise failed(f"{key} cannot be written", error) from error
 
     def _items(self, folder: str) -> list[Any]:
         try:
             return [item for chunk in obstore.list(self._store, folder) for item in chunk]
         except BaseError as error:
-            raise _failed(f"{folder} cannot be listed", error) from error
+            raise failed(f"{folder} cannot be listed", error) from error
 
     def _keys(self, folder: str) -> list[str]:
         return [item["path"] for item in self._items(folder)]
@@ -242,16 +180,8 @@ class ObjectStore:
         except FileNotFoundError:
             pass
         except BaseError as error:
-            raise _failed(f"{keys[0]} cannot be removed", error) from error
+            raise failed(f"{keys[0]} cannot be removed", error) from error
 
     def _ensure_probed(self) -> None:
         if not self._probed:
             self.probe()
-
-
-def _failed(what: str, error: BaseError) -> StoreError:
-    return StoreError(f"{what}: {_first_line(error)}")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).partition("\n")[0][:500]

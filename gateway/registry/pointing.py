@@ -59,6 +59,7 @@ def change_pointer(
                 store.replace(key, render_serving(after), stored.tag)
         except (AlreadyThere, Changed):
             continue
+        store.touch()
         return after
     raise StoreError(f"{key} was changed by others {_MOST_TRIES} times in a row: try again")
 

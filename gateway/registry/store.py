@@ -7,10 +7,11 @@ from is durable. All calls block: make them off the event loop.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import enum
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Literal, Protocol, TypeAlias
 
 Step = Callable[[str], None]
 """Hears the name of each step as it is reached. Tests kill the process there; production passes `no_step`."""
@@ -24,6 +25,10 @@ class StoreError(Exception):
     """The store cannot do what was asked; the message says why and what to do."""
 
 
+class Unfit(StoreError):
+    """The place can be reached and cannot hold a registry: two writers could overwrite each other there."""
+
+
 class AlreadyThere(StoreError):
     """Something of that name exists, and nothing was changed."""
 
@@ -32,12 +37,38 @@ class Changed(StoreError):
     """The content is not the one that was read, and nothing was changed: read again and decide again."""
 
 
+Mark: TypeAlias = Hashable
+"""Tells cheaply that something is still what it was: equal marks, equal content. None tells nothing."""
+
+
+class Unchanged(enum.Enum):
+    """The type of SAME."""
+
+    SAME = "same"
+
+
+SAME: Final = Unchanged.SAME
+"""What was asked about is what it was."""
+ABSENT: Final = "absent"
+"""The mark of what is not there."""
+Same = Literal[Unchanged.SAME]
+
+
 @dataclass(frozen=True, slots=True)
 class Stored:
     """A small document and the tag of exactly this content, for `Store.replace`."""
 
     content: bytes
     tag: str
+    mark: Mark = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """The names of what lies in a folder, sorted."""
+
+    names: tuple[str, ...]
+    mark: Mark = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +77,7 @@ class Written:
 
     size: int
     sha256: str
+    mark: Mark = field(default=None, compare=False)
 
 
 class Writing(Protocol):
@@ -76,8 +108,39 @@ class Store(Protocol):
         """Returns the place for messages, without secrets."""
         ...
 
+    @property
+    def lanes(self) -> int:
+        """Returns how many requests at a time it is worth making: 1 where each is quick."""
+        ...
+
+    @property
+    def listing_seconds(self) -> float:
+        """Returns how long a follower should believe a listing: 0 where listing costs nothing."""
+        ...
+
+    def check(self) -> None:
+        """Returns if this place can hold a registry, or if that cannot be found out from here.
+
+        Raises:
+            Unfit: it cannot.
+            StoreError: it cannot be reached.
+        """
+        ...
+
     def read(self, key: str) -> Stored | None:
         """Returns the document, None if there is none. Reads at most one byte more than a document may have."""
+        ...
+
+    def reread(self, key: str, mark: Mark) -> Stored | Same | None:
+        """As `read`, but SAME if the document is surely the one that was read with `mark`."""
+        ...
+
+    def mark(self, key: str) -> Mark:
+        """Returns the mark of a file of any size: ABSENT if it is not there, None if nothing can be said."""
+        ...
+
+    def relist(self, folder: str, mark: Mark) -> Listed | Same:
+        """As `names`, but SAME if the names are surely those that were listed with `mark`."""
         ...
 
     def create(self, key: str, content: bytes) -> str:
@@ -86,6 +149,10 @@ class Store(Protocol):
 
     def replace(self, key: str, content: bytes, tag: str) -> str:
         """Writes over the content with `tag` and returns the new tag. Raises Changed."""
+        ...
+
+    def touch(self) -> None:
+        """Tells those who follow that some pointer was changed. Only a hint: a failure is none of the caller's."""
         ...
 
     def append(self, key: str, line: bytes) -> None:
@@ -104,8 +171,11 @@ class Store(Protocol):
         """Returns size and sha256 of a file of any size; None if it is not there. Raises StoreError for a link out."""
         ...
 
-    def fetch(self, key: str, target: Path) -> Written:
-        """Copies a file of any size to a new local file and returns what was copied."""
+    def fetch(self, key: str, target: Path, most: int | None = None) -> Written:
+        """Copies a file to a new local file and returns what was copied.
+
+        Of a file with more than `most` bytes nothing is copied; what is returned then has its size and no sha256.
+        """
         ...
 
     def begin(self, folder: str) -> Writing:

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import threading
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -60,11 +61,11 @@ class WatchState:
         with self._lock:
             return self._pins.get(version.model_name, {}).get(version.number)
 
-    def set_models(self, models: dict[str, ModelState]) -> None:
-        """Notes what the registry says; what served last of a withdrawn model is forgotten."""
+    def set_models(self, models: Mapping[str, ModelState], withdrawn: Collection[str] = ()) -> None:
+        """Notes what the registry says; what served last of a model that is or was `withdrawn` is forgotten."""
         with self._lock:
             self._models = dict(models)
-            for name in [name for name in self._last_good if self._withdrawn(name)]:
+            for name in [name for name in self._last_good if self._withdrawn(name) or name in withdrawn]:
                 del self._last_good[name]
         self._save()
 

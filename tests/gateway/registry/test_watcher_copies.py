@@ -23,10 +23,10 @@ class Slow(FolderStore):
         self.reached = threading.Event()
         self.go_on = threading.Event()
 
-    def fetch(self, key: str, target: Path) -> Written:
+    def fetch(self, key: str, target: Path, most: int | None = None) -> Written:
         self.reached.set()
         assert self.go_on.wait(30)
-        return super().fetch(key, target)
+        return super().fetch(key, target, most)
 
 
 def test_another_decision_does_not_disturb_a_copy_under_way(tmp_path: Path) -> None:

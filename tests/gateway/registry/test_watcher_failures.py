@@ -17,7 +17,7 @@ from tests.support.versions import MODEL, publish
 class Failing(FolderStore):
     """Lists everything and gives no file."""
 
-    def fetch(self, key: str, target: Path) -> Written:
+    def fetch(self, key: str, target: Path, most: int | None = None) -> Written:
         raise StoreError("the connection was reset")
 
 
