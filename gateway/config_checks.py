@@ -5,12 +5,14 @@ Decides which combinations make sense. Every problem is one sentence that names 
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Iterator
 
 from gateway.config import Config
 from gateway.registry.layout import is_model_name
 
+_BUCKET = re.compile(r"s3://[A-Za-z0-9._-]+(?:/[^?#]*)?")
 _OWNER = re.compile(r"[a-z0-9-]{1,32}")
 _ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 
@@ -65,8 +67,11 @@ def _server(config: Config) -> Iterator[str]:
 def _registry(config: Config) -> Iterator[str]:
     root = config.registry.root
     if "://" in root:
-        yield (f"registry.root: '{root}' is not a folder, and a gateway follows folders only for now; "
-               "only the commands of `sluice models` take a bucket, with --registry")  # fmt: skip
+        if not _BUCKET.fullmatch(root):
+            shown = "what stands there" if "@" in root else f"'{root}'"  # perhaps with a password
+            yield f"registry.root: {shown} is neither a folder nor s3://bucket/prefix"
+        elif importlib.util.find_spec("obstore") is None:
+            yield "registry.root: a registry in a bucket needs: pip install 'sluice[s3]'"
 
 
 def _triton(config: Config) -> Iterator[str]:

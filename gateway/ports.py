@@ -151,6 +151,10 @@ class VersionRecords(Protocol):
         """
         ...
 
+    def unreadable(self) -> frozenset[str]:
+        """Returns the models that exist and of which it could never be read what should be served."""
+        ...
+
     def allows_breaking(self, model_name: str) -> bool:
         """Whether the model's next version may break the callers of the one that serves."""
         ...

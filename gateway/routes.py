@@ -87,10 +87,16 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class RouteTable:
-    """The whole routing truth at one generation; replaced by one assignment, never changed."""
+    """The whole routing truth at one generation; replaced by one assignment, never changed.
+
+    `unreadable` are models that exist and of which it cannot be told what should be served. `complete` is False as long
+    as nothing is known of any model, so that none can be said not to exist.
+    """
 
     generation: int
     routes: Mapping[str, Route]
+    unreadable: frozenset[str] = frozenset()
+    complete: bool = True
 
 
 class RouteDecision(NamedTuple):

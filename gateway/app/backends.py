@@ -23,7 +23,7 @@ from gateway.engine.clock import LoopClock, pause
 from gateway.engine.replicas import Replica
 from gateway.engine.tasks import TaskGroup
 from gateway.ports import RegistrySource
-from gateway.registry.opening import open_store
+from gateway.registry.opening import full_location, open_store
 from gateway.registry.watcher import RegistryWatcher
 from gateway.transport.listener import BugReport
 from gateway.versions import ModelVersion
@@ -85,7 +85,7 @@ class Backends:
 
     def _watcher(self) -> RegistryWatcher:
         registry = self._config.registry
-        location = str(Path(registry.root).absolute())
+        location = full_location(registry.root)
         return RegistryWatcher(
             lambda: open_store(location), location, self._cache_folder(), allow_breaking=registry.allow_breaking
         )

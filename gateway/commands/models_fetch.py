@@ -16,6 +16,7 @@ from gateway.config_loading import ConfigError
 from gateway.registry.converting import Unmade, make, unmade
 from gateway.registry.directory import DirectorySource
 from gateway.registry.fetching import FetchError, fetch, missing
+from gateway.registry.opening import is_folder
 
 CACHE = Path(".cache") / "wheels"
 
@@ -23,9 +24,15 @@ CACHE = Path(".cache") / "wheels"
 def run(parsed: argparse.Namespace) -> int:
     """Returns the exit code: 1 when something could not be fetched."""
     try:
-        root = Path(configuration(parsed).registry.root)
+        location = configuration(parsed).registry.root
     except ConfigError as error:
         report(error)
+        return BAD_USAGE
+    root = Path(location)
+    if not is_folder(location):
+        print(
+            f"sluice: {location} is no folder: fetch artifacts into a folder, and publish from there", file=sys.stderr
+        )
         return BAD_USAGE
     if not root.is_dir():
         print(f"sluice: registry.root: {root} is not a folder", file=sys.stderr)

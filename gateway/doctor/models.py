@@ -11,6 +11,11 @@ from gateway.doctor.finding import Finding, failed, ok, warning
 from gateway.registry.directory import DirectorySource, RegistryError
 from gateway.registry.document import DocumentError
 from gateway.registry.integrity import ArtifactsNotFetched, IntegrityError
+from gateway.registry.numbering import numbers_present
+from gateway.registry.opening import is_folder, open_store
+from gateway.registry.pointing import pointer_of
+from gateway.registry.store import Store, StoreError
+from gateway.registry.verifying import models_in, verify_model
 from gateway.versions import ModelVersion
 
 _FETCH = "run `make models` (or `sluice models fetch`)"
@@ -19,6 +24,9 @@ _FETCH = "run `make models` (or `sluice models fetch`)"
 def models(config: Config) -> Iterator[Finding]:
     """Checks every version that would be served; reads every byte of its files once."""
     if config.triton.source == "triton":
+        return
+    if not is_folder(config.registry.root):
+        yield from _bucket(config.registry.root)
         return
     root = Path(config.registry.root)
     source = DirectorySource(root)
@@ -45,6 +53,32 @@ def models(config: Config) -> Iterator[Finding]:
     for name in config.models:
         if name not in desired:
             yield warning(f"models.{name}", "is configured, but the registry has no such model", "correct the name")
+
+
+def _bucket(location: str) -> Iterator[Finding]:
+    try:
+        store = open_store(location)
+        store.check()
+        names = models_in(store)
+        if not names:
+            yield warning("registry", f"{location} holds no model", "publish one, or set registry.root")
+        for name in names:
+            found = [problem for number in _served(store, name) for problem in verify_model(store, name, number)]
+            for problem in found:
+                yield failed(f"model {name}", str(problem), "publish the version again, or restore its files")
+            if not found:
+                yield ok(f"model {name}", "what is served is as it was published")
+    except StoreError as error:
+        yield failed("registry", str(error), "check registry.root and the AWS_... variables")
+
+
+def _served(store: Store, name: str) -> tuple[int | None, ...]:
+    """Returns the versions to check; None, which is the whole model, where the pointer cannot be read."""
+    try:
+        pointer = pointer_of(store, name)
+    except DocumentError:
+        return (None,)
+    return pointer.desired if pointer is not None else numbers_present(store, name)[-1:]
 
 
 def _version(source: DirectorySource, version: ModelVersion) -> Finding:

@@ -29,6 +29,7 @@ from gateway.engine.versions import VersionTable
 from gateway.engine.watching import SourceWatch
 from gateway.messages import ModelMetadata, Nanos
 from gateway.ports import Clock, Observer, VersionRecords
+from gateway.routes import RouteTable
 from gateway.versions import ModelVersion, VersionState
 
 _log = logging.getLogger("sluice.manager")
@@ -299,8 +300,11 @@ class VersionManager:
                     self._succession.serves(served.version, served.metadata)
                     self._remember(name, route.stable)
         self._succession.note(barred)
-        versions = self._versions.published(routes.keys())
-        if self.routes.take(routes, again=versions != self._service.versions):
+        unreadable = self._records.unreadable() if self._records is not None else frozenset()
+        complete = self.watch.seen_at is not None or bool(self.watch.desired)
+        versions = self._versions.published({*routes, *unreadable})
+        table = RouteTable(0, routes, unreadable, complete)
+        if self.routes.take(table, again=versions != self._service.versions):
             self._service.publish(self.routes.table, versions)
 
     def _mending(self) -> set[ModelVersion]:

@@ -20,15 +20,15 @@ class Routes:
     """`table` is the one in force; `releases` says what is being released, by model, and may be set later."""
 
     def __init__(self) -> None:
-        self.table = RouteTable(0, {})
+        self.table = RouteTable(0, {}, complete=False)
         self.starting = True
         self.releases: Callable[[], Mapping[str, Release]] = dict
 
-    def take(self, routes: Mapping[str, Route], *, again: bool) -> bool:
-        """Makes a new table of `routes` if they differ from those in force, or `again`; returns whether it did."""
-        if routes == self.table.routes and not again:
+    def take(self, table: RouteTable, *, again: bool) -> bool:
+        """Takes `table`, whose generation is ignored, if it differs from the one in force, or `again`; returns if so."""
+        if replace(table, generation=self.table.generation) == self.table and not again:
             return False
-        self.table = RouteTable(self.table.generation + 1, routes)
+        self.table = replace(table, generation=self.table.generation + 1)
         return True
 
     def stable(self, name: str) -> int | None:

@@ -41,7 +41,7 @@ class InferService:
         self._admission = admission
         self._ready_policy = ready_policy
         self._ready_models = ready_models
-        self._table = RouteTable(0, {})
+        self._table = RouteTable(0, {}, complete=False)
         self._versions: Mapping[str, Mapping[int, ServedVersion]] = {}
         self._schedulers: tuple[VersionScheduler, ...] = ()
         self._closing = False
@@ -135,21 +135,19 @@ class InferService:
 
     def _resolve(self, head: RequestHead, context: RequestContext) -> ServedVersion:
         name, number = head.model_name, head.model_version
-        versions = self._versions.get(name)
-        if versions is None:
-            raise GatewayError(ErrorCode.MODEL_NOT_FOUND, f"unknown model '{_shown(name)}'")
+        versions = self._known(name)
         if number is not None:
             return self._explicit(name, versions, number)
         route = self._table.routes.get(name)
         if route is None:
-            raise _not_ready(name, versions)
+            raise self._not_ready(name, versions)
         if route.release_id or route.rules:
             decision = context.decision = self.decide(route, context, head.parameters)
             served = versions.get(decision.version)
         else:
             served = versions.get(choose(route, context.sticky_key or context.request_id))
         if served is None or served.state is not VersionState.READY:
-            raise _not_ready(name, versions)
+            raise self._not_ready(name, versions)
         return served
 
     def decide(
@@ -181,8 +179,21 @@ class InferService:
     def _pass_over(self, name: str) -> None:
         self.rules_passed_over[name] = self.rules_passed_over.get(name, 0) + 1
 
+    def _known(self, name: str) -> Mapping[int, ServedVersion]:
+        """Returns the model's versions. Raises MODEL_NOT_FOUND, or MODEL_NOT_READY while no model is known."""
+        versions = self._versions.get(name)
+        if versions is None and not self._table.complete:
+            raise GatewayError(
+                ErrorCode.MODEL_NOT_READY, f"model '{_shown(name)}' is not ready (which models exist is not known yet)"
+            )
+        if versions is None:
+            raise GatewayError(ErrorCode.MODEL_NOT_FOUND, f"unknown model '{_shown(name)}'")
+        return versions
+
     def _explicit(self, name: str, versions: Mapping[int, ServedVersion], number: str) -> ServedVersion:
         served = versions.get(int(number)) if number.isascii() and number.isdigit() and len(number) < 19 else None
+        if served is None and name in self._table.unreadable:
+            raise self._not_ready(name, versions)
         if served is None or str(served.version.number) != number:
             raise GatewayError(ErrorCode.MODEL_NOT_FOUND, f"model '{name}' has no version '{_shown(number)}'")
         if served.state is not VersionState.READY:
@@ -198,7 +209,8 @@ class InferService:
         """
         if self._closing or self._leaving:
             return False
-        models = {
+        models = dict.fromkeys(self._table.unreadable, False)
+        models |= {
             name: not route.settling and all(self._ready(name, number) for number, _ in route.targets)
             for name, route in self._table.routes.items()
         }
@@ -242,30 +254,30 @@ class InferService:
         return tuple(str(n) for n in sorted(versions) if versions[n].state is VersionState.READY)
 
     def _find(self, name: str, number: str | None) -> ServedVersion:
-        versions = self._versions.get(name)
-        if versions is None:
-            raise GatewayError(ErrorCode.MODEL_NOT_FOUND, f"unknown model '{_shown(name)}'")
+        versions = self._known(name)
         if number:
             return self._explicit(name, versions, number)
         route = self._table.routes.get(name)
         for target, _ in reversed(route.targets) if route is not None else ():
             if self._ready(name, target):
                 return versions[target]
-        raise _not_ready(name, versions)
+        raise self._not_ready(name, versions)
 
     def _ready(self, name: str, number: int) -> bool:
         served = self._versions.get(name, {}).get(number)
         return served is not None and served.state is VersionState.READY
 
+    def _not_ready(self, name: str, versions: Mapping[int, ServedVersion]) -> GatewayError:
+        states = ", ".join(f"{number}: {served.state.value}" for number, served in sorted(versions.items()))
+        if not states:
+            unread = name in self._table.unreadable
+            states = "what should be served of it cannot be read from the registry" if unread else "no version loaded"
+        return GatewayError(ErrorCode.MODEL_NOT_READY, f"model '{name}' is not ready ({states})")
+
 
 def _shown(text: str) -> str:
     """Returns a client's string cut to a length that may stand in a message."""
     return text if len(text) <= 64 else text[:61] + "..."
-
-
-def _not_ready(name: str, versions: Mapping[int, ServedVersion]) -> GatewayError:
-    states = ", ".join(f"{number}: {served.state.value}" for number, served in sorted(versions.items()))
-    return GatewayError(ErrorCode.MODEL_NOT_READY, f"model '{name}' is not ready ({states or 'no version loaded'})")
 
 
 __all__ = ["InferService", "PendingRequest"]

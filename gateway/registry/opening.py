@@ -8,13 +8,23 @@ from gateway.registry.folder_store import FolderStore
 from gateway.registry.store import Store, StoreError
 
 
+def is_folder(location: str) -> bool:
+    """Returns whether the location names a folder."""
+    return "://" not in location
+
+
+def full_location(location: str) -> str:
+    """Returns the location in the one form that does not depend on where the process runs."""
+    return str(Path(location).absolute()) if is_folder(location) else location.rstrip("/")
+
+
 def open_store(location: str) -> Store:
     """Returns the store at `location`.
 
     Raises:
         StoreError: nothing is there, or it cannot hold a registry.
     """
-    if "://" not in location:
+    if is_folder(location):
         return FolderStore(Path(location))
     if location.startswith("s3://"):
         # Imported on demand: obstore is an extra.

@@ -243,14 +243,27 @@ def test_tls_without_effect_on_grpc_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("source", ["file", "environment", "command line"])
-def test_a_gateway_takes_no_registry_in_a_bucket(tmp_path: Path, source: str) -> None:
+def test_a_registry_in_a_bucket_is_no_path(tmp_path: Path, source: str) -> None:
     if source == "file":
-        found = problems(write(tmp_path, '[registry]\nroot = "s3://bucket/models"\n'))
+        found = load(write(tmp_path, '[registry]\nroot = "s3://bucket/models"\n'))
     elif source == "environment":
-        found = problems(None, {"SLUICE__REGISTRY__ROOT": "s3://bucket/models"})
+        found = load(None, {"SLUICE__REGISTRY__ROOT": "s3://bucket/models"})
     else:
-        found = problems(None, None, ("registry.root=s3://bucket/models",))
-    assert found == [
-        "registry.root: 's3://bucket/models' is not a folder, and a gateway follows folders only for now; "
-        "only the commands of `sluice models` take a bucket, with --registry"
+        found = load(None, None, ("registry.root=s3://bucket/models",))
+    assert found.registry.root == "s3://bucket/models"
+
+
+@pytest.mark.parametrize("root", ["http://host/models", "s3://", "s3:///models", "s3://key:secret@b/x", "gs://b/x"])
+def test_other_places_are_refused(root: str) -> None:
+    found = problems(None, None, (f"registry.root={root}",))
+    (problem,) = found
+    assert problem.startswith("registry.root: ")
+    assert problem.endswith("is neither a folder nor s3://bucket/prefix")
+    assert "secret" not in problem
+
+
+def test_a_bucket_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert problems(None, None, ("registry.root=s3://b/x",)) == [
+        "registry.root: a registry in a bucket needs: pip install 'sluice[s3]'"
     ]

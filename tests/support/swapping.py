@@ -149,6 +149,7 @@ class Source:
         self.breaking = False
         self.decisions = 0
         self.released: dict[str, Release] = {}
+        self.mute: frozenset[str] = frozenset()
 
     def releases(self) -> dict[str, Release]:
         return self.released
@@ -164,6 +165,9 @@ class Source:
         if isinstance(found, str):
             raise ValueError(found)
         return found
+
+    def unreadable(self) -> frozenset[str]:
+        return self.mute
 
     def allows_breaking(self, model_name: str) -> bool:
         return self.breaking
