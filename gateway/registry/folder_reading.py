@@ -24,6 +24,7 @@ class FolderReader:
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
+        self._base = str(self.root)  # joined by hand: a look asks about thousands of paths
         if not self.root.is_dir():
             raise StoreError(f"{root} is not a folder")
 
@@ -50,14 +51,18 @@ class FolderReader:
     def reread(self, key: str, mark: Mark) -> Stored | Same | None:
         try:
             # Not blocking, and asked what it is: opening a pipe would wait for somebody to write into it.
-            with open(os.open(self.root / key, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
-                status = os.fstat(file.fileno())
+            handle = os.open(f"{self._base}/{key}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                status = os.fstat(handle)
                 if not stat.S_ISREG(status.st_mode):
                     raise StoreError(f"{key} is not a regular file")
                 found = durable.mark_of(status)
                 if mark is not None and found == mark:
                     return SAME
-                content = file.read(MAX_DOCUMENT_BYTES + 1)
+                with open(handle, "rb", closefd=False) as file:
+                    content = file.read(MAX_DOCUMENT_BYTES + 1)
+            finally:
+                os.close(handle)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -91,7 +96,7 @@ class FolderReader:
 
     def relist(self, folder: str, mark: Mark) -> Listed | Same:
         try:
-            handle = os.open(self.root / folder, os.O_RDONLY | os.O_DIRECTORY)
+            handle = os.open(f"{self._base}/{folder}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 found = durable.mark_of(os.fstat(handle))
                 if mark is not None and found == mark:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from gateway.registry.store import SAME, Listed, Mark, Same, Stored, Written
 
@@ -46,16 +45,14 @@ class Reader(Protocol):
     def fetch(self, key: str, target: Path, most: int | None = None) -> Written: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Glance:
+class Glance(NamedTuple):
     """A document's sha256; its `content` only if it is not what the last glance saw."""
 
     digest: str
     content: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
+class _Seen(NamedTuple):
     """`digest` "" stands for nothing there. `read_at` is when it was read in full, `at` when it was asked about."""
 
     digest: str
@@ -64,8 +61,7 @@ class _Seen:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Folder:
+class _Folder(NamedTuple):
     names: tuple[str, ...]
     mark: Mark
     read_at: float

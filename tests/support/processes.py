@@ -80,9 +80,15 @@ class Gateway:
     """A `sluice serve` process on free ports, with its own embedded Triton unless told otherwise."""
 
     def __init__(
-        self, folder: Path, registry: Path | None, settings: dict[str, Any] | None = None, *, wait: bool = True
+        self,
+        folder: Path,
+        registry: Path | None,
+        settings: dict[str, Any] | None = None,
+        *,
+        wait: bool = True,
+        environment: dict[str, str] | None = None,
     ) -> None:
-        """Without `wait` it is up only after `wait_ready`."""
+        """Without `wait` it is up only after `wait_ready`. `environment` is added to this process's."""
         folder.mkdir(parents=True, exist_ok=True)
         everything: dict[str, Any] = {
             "server.rest_port": 0,
@@ -102,7 +108,9 @@ class Gateway:
             arguments += ["--set", f"{key}={json.dumps(value)}"]
         self.error_path = folder / "gateway.stderr"
         with self.error_path.open("wb") as errors:
-            self.process = subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors)
+            self.process = subprocess.Popen(
+                arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, env={**os.environ, **(environment or {})}
+            )
         if wait:
             self.wait_ready()
 

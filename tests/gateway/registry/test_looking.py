@@ -143,7 +143,7 @@ def test_a_pipe_or_a_file_where_a_pointer_or_a_model_should_be_keeps_nobody_wait
     assert world.look() == {MODEL: (1,)}
     assert world.watcher.unreadable() == {"pipe", "folder"}
     assert [alarm.partition(";")[0] for alarm in world.watcher.alarms()] == [
-        "folder: folder/serving.json cannot be read (Is a directory)", "pipe: pipe/serving.json is not a regular file",
+        "folder: folder/serving.json is not a regular file", "pipe: pipe/serving.json is not a regular file",
     ]  # fmt: skip
 
 
