@@ -22,6 +22,7 @@ from gateway.admin.upload import received, unpacked
 from gateway.registry.collecting import Ages, collect
 from gateway.registry.describing import DescribeOptions
 from gateway.registry.document import DocumentError
+from gateway.registry.journal import warnings_heard
 from gateway.registry.layout import is_model_name
 from gateway.registry.opening import open_store
 from gateway.registry.overview import history, manifest_document, model_overview, registry_overview
@@ -204,8 +205,13 @@ class RegistryApi:
             return await self._answer(work)
 
     async def _answer(self, work: _Work) -> web.Response:
+        def heard() -> _Answer:
+            with warnings_heard() as warnings:
+                answer = work(open_store(self._location))
+            return answer | {"warnings": warnings} if warnings else answer
+
         try:
-            found = await asyncio.to_thread(lambda: work(open_store(self._location)))
+            found = await asyncio.to_thread(heard)
         except NotInRegistry as error:
             raise web.HTTPNotFound(reason=_line(error)) from None
         except (BadSource, DocumentError) as error:

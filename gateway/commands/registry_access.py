@@ -12,6 +12,7 @@ from gateway.cli import BAD_USAGE, CANNOT_START, NO
 from gateway.commands.configuration import configuration, report
 from gateway.config_loading import ConfigError
 from gateway.registry.document import DocumentError
+from gateway.registry.journal import warnings_heard
 from gateway.registry.opening import open_store
 from gateway.registry.store import Store, StoreError
 from gateway.registry.switching import PublishError
@@ -27,7 +28,12 @@ def with_registry(parsed: argparse.Namespace, work: Callable[[Store], int]) -> i
         report(error)
         return BAD_USAGE
     try:
-        return work(open_store(location))
+        with warnings_heard() as warnings:
+            try:
+                return work(open_store(location))
+            finally:
+                for text in warnings:
+                    print(f"sluice: warning: {text}", file=sys.stderr)
     except (PublishError, DocumentError) as error:
         print(f"sluice: {error}", file=sys.stderr)
         return NO

@@ -22,7 +22,7 @@ from gateway.registry.integrity import manifest_digest
 from gateway.registry.manifest import parse_manifest
 from gateway.registry.pointing import pointer_of
 from gateway.registry.serving import ServingPointer
-from gateway.registry.store import Step, Store, Writing, Written, no_step
+from gateway.registry.store import Step, Store, StoreError, Writing, Written, no_step
 from gateway.registry.switching import BadSource, PublishError, check_no_release, check_who, now, pin, serve_version
 from gateway.versions import ModelVersion
 
@@ -113,12 +113,17 @@ def publish_version(
 
 
 def recover(store: Store, model: str, settle_s: float = 60.0) -> int:
-    """Writes the journal entries that a process which died could not write; returns how many.
+    """Writes the journal entries that somebody who died, or had no way to, could not write; returns how many.
 
-    What was changed less than `settle_s` seconds ago is left to whoever changed it.
+    What was changed less than `settle_s` seconds ago is left to whoever changed it. A journal that cannot be read is a
+    warning: it keeps nobody from changing what is served.
     """
     before = (datetime.now(UTC) - timedelta(seconds=settle_s)).isoformat(timespec="milliseconds")
-    seen = list(journal.entries(store, model))
+    try:
+        seen = list(journal.entries(store, model))
+    except StoreError as error:
+        journal.warn(f"the journal cannot be read: {error}")
+        return 0
     published = {entry.get("version") for entry in seen if entry.get("action") == "publish"}
     generations = {entry.get("generation") for entry in seen}
     missing = []
@@ -130,16 +135,29 @@ def recover(store: Store, model: str, settle_s: float = 60.0) -> int:
             missing.append(_publish_entry(ModelVersion(model, number), origin, digest, None))
     pointer = _usable_pointer(store, model)
     for item in pointer.history if pointer else ():
-        if item.get("generation") not in generations:
+        # (What a release did is `releasing.mend_journal`'s business.)
+        if item.get("generation") not in generations and "release" not in item:
             missing.append(
-                journal.Entry(at=str(item.get("at")), actor=str(item.get("actor")), action="serve", model=model,
-                              version=item.get("stable"), generation=item.get("generation"),
-                              reason=str(item.get("reason", "")))
+                journal.Entry(at=str(item.get("at")), actor=str(item.get("actor")),
+                              action=str(item.get("action", "serve")), model=model, version=item.get("stable"),
+                              generation=item.get("generation"), reason=str(item.get("reason", "")))
             )  # fmt: skip
+    missing += _retired_in_silence(store, model, {e.get("version") for e in seen if e.get("action") == "retire"})
     missing = [entry for entry in missing if entry.at <= before]
-    for entry in missing:
-        journal.note(store, replace(entry, more=entry.more | {"recovered": True}))
-    return len(missing)
+    return sum(journal.note(store, replace(entry, more=entry.more | {"recovered": True})) for entry in missing)
+
+
+def _retired_in_silence(store: Store, model: str, known: set[Any]) -> list[journal.Entry]:
+    found = []
+    for number, content in numbering.retired(store, model).items():
+        try:
+            mark = json.loads(content)
+            at, actor, reason = (str(mark[key]) for key in ("at", "actor", "reason"))
+        except (ValueError, KeyError, TypeError):
+            continue
+        if number not in known:
+            found.append(journal.Entry(at=at, actor=actor, action="retire", model=model, version=number, reason=reason))
+    return found
 
 
 def described(source: Path, options: DescribeOptions) -> Description:

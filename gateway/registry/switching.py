@@ -186,7 +186,7 @@ def _change(
         changed = wanted is not None
         return wanted
 
-    after = change_pointer(store, model, noticed, at, actor, reason)
+    after = change_pointer(store, model, noticed, at, actor, reason, {} if action == "serve" else {"action": action})
     if changed and after is not None:
         journal.note(
             store,
