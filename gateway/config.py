@@ -136,9 +136,8 @@ class LimitsConfig:
 class RegistryConfig:
     """Where the models come from."""
 
-    root: str = _setting(
-        "model_repo", "The registry: a folder, or s3://bucket/prefix (extra `s3`; address and credentials come from "
-        "the usual AWS_... variables).", path=True)
+    root: str = _setting("model_repo", "The registry: a folder, or s3://bucket/prefix (extra `s3`), to which the usual "
+                         "AWS_... variables lead.", path=True)
     poll_interval_ms: int = _setting(
         1_000, "How often the registry is looked at for changes, more or less: looks are spread by a tenth at random.",
         minimum=100, maximum=_DAY_MS)

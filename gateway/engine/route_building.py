@@ -25,7 +25,7 @@ class Routes:
         self.releases: Callable[[], Mapping[str, Release]] = dict
 
     def take(self, table: RouteTable, *, again: bool) -> bool:
-        """Takes `table`, whose generation is ignored, if it differs from the one in force, or `again`; returns if so."""
+        """Takes `table` (but for its generation) if it differs from the one in force, or `again`; returns if so."""
         if replace(table, generation=self.table.generation) == self.table and not again:
             return False
         self.table = replace(table, generation=self.table.generation + 1)
