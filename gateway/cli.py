@@ -20,6 +20,7 @@ _EPILOG = "exit codes: 0 ok, 1 a check failed or nothing is running, 2 bad usage
 _MODELS_COMMANDS = (
     "What the running gateway serves, and what the registry holds: publish, serve, retire, verify, collect."
 )
+_ROUTES = "say which version would answer a request, and why"
 _JOBS = "run training and other batch jobs: queue, slots, checkpoints, preemption"
 _DEMO_COMMANDS = "classify a picture, embed sentences, score table rows with the demo models of the running gateway"
 
@@ -52,6 +53,7 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     _add_doctor(commands)
     _add_demo(commands, given)
     _add_models(commands, given)
+    _add_releases(commands, given)
     _add_bench(commands, given)
     _add_jobs(commands, given)
     _add_quantize(commands, given)
@@ -104,6 +106,21 @@ def _add_models(commands: argparse._SubParsersAction[argparse.ArgumentParser], g
         # Imported only for its own command line.
         actions = models.add_subparsers(title="actions", metavar="ACTION", required=True)
         importlib.import_module("gateway.commands.models_arguments").add_model_parsers(actions, add_config_options)
+
+
+def _add_releases(commands: argparse._SubParsersAction[argparse.ArgumentParser], given: Sequence[str]) -> None:
+    about = "try a version on a share of the traffic, judged by evidence: canary, A/B, shadow"
+    releases = commands.add_parser("releases", help=about, description=f"{about[0].upper()}{about[1:]}.")
+    releases.set_defaults(module=None)
+    routes = commands.add_parser("routes", help=_ROUTES, description=_ROUTES[0].upper() + _ROUTES[1:] + ".")
+    routes.set_defaults(module=None)
+    if given[:1] in (["releases"], ["routes"]):
+        # Imported only for their own command lines.
+        arguments = importlib.import_module("gateway.commands.releases_arguments")
+        actions = releases.add_subparsers(title="actions", metavar="ACTION", required=True)
+        arguments.add_release_parsers(actions, add_config_options)
+        actions = routes.add_subparsers(title="actions", metavar="ACTION", required=True)
+        arguments.add_route_parsers(actions, add_config_options)
 
 
 def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser], given: Sequence[str]) -> None:

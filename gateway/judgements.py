@@ -95,6 +95,8 @@ class ArmCounts:
 class EvidenceBundle:
     """The record of one decision about `release` (as it was before). Instants are wall-clock nanoseconds.
 
+    `at` is the very instant that it was decided for. `actor` is the person who decided, empty where a gateway did.
+
     `digests` has the sha256 of each version's manifest; `disagreements` what shadow comparison found by output and by
     segment; `worst` the largest ones with their request ids; `configuration` what else bore on it (free form, JSON).
     """

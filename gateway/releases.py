@@ -67,7 +67,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class OutputRule:
-    """What counts as equal for one output: label flips (top-1 of the last axis) or elements within tolerances."""
+    """What counts as equal for one output: label flips (top-1 of the last axis) or elements within tolerances.
+
+    By cosine, rows are equal whose cosine is at least 1 - `absolute`.
+    """
 
     output: str
     compare: str = "auto"  # auto | label | close | cosine | bytes

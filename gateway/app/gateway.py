@@ -19,8 +19,9 @@ from contextlib import suppress
 from typing import Any
 
 from gateway import __version__
-from gateway.admin.api import AdminApi
+from gateway.admin.api import AdminApi, AdminPart
 from gateway.admin.engine_view import EngineView
+from gateway.admin.releases_api import ReleasesApi
 from gateway.admin.routes_api import RoutesApi
 from gateway.app.backends import Backends, TritonSetupError, TritonStartError
 from gateway.app.listeners import CannotListen, Listeners, busy
@@ -176,7 +177,9 @@ class Gateway:
 
     async def _start_admin(self, view: EngineView) -> None:
         config, telemetry = self.config, self.telemetry
-        parts = (RoutesApi(self.service),)
+        parts: list[AdminPart] = [RoutesApi(self.service)]
+        if config.triton.source == "registry":
+            parts.append(ReleasesApi(config.registry.root, None))
         token = admin_token(config)
         self._admin = AdminApi(view, telemetry.exposition, telemetry.rates, telemetry.lag, config, token, parts)
         host, port = config.admin_host, config.server.admin_port

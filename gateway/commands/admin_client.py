@@ -13,17 +13,21 @@ class AdminUnreachable(Exception):
     """Nothing answered, or something else than a gateway did; the message says what to do."""
 
 
-def ask(host: str, port: int, path: str, token: str | None) -> Any:
-    """Returns the JSON that the admin listener answers for `path`.
+def ask(host: str, port: int, path: str, token: str | None, *, body: Any = None, timeout_s: float = TIMEOUT_S) -> Any:
+    """Returns the JSON that the admin listener answers for `path`; with a `body` it is sent there (POST, as JSON).
 
     Raises:
         AdminUnreachable: nothing listens there, it is no gateway, or it refuses.
     """
     where = f"{_literal(host)}:{port}"
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    connection = http.client.HTTPConnection(_reachable(host), port, timeout=TIMEOUT_S)
+    connection = http.client.HTTPConnection(_reachable(host), port, timeout=timeout_s)
     try:
-        connection.request("GET", path, headers=headers)
+        if body is None:
+            connection.request("GET", path, headers=headers)
+        else:
+            headers["Content-Type"] = "application/json"
+            connection.request("POST", path, json.dumps(body), headers)
         response = connection.getresponse()
         body = response.read()
     except (OSError, http.client.HTTPException) as error:

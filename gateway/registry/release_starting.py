@@ -11,9 +11,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from gateway.judgements import Decision, DecisionKind, EvidenceBundle
+from gateway.registry.document import Reader
 from gateway.registry.pointing import pointer_of
 from gateway.registry.release_commands import IN_PROGRESS, MOST_TRIES, by_hand
-from gateway.registry.release_document import plan_problems, render_plan
+from gateway.registry.release_document import read_plan, render_plan
 from gateway.registry.releasing import (
     NotAsItWas,
     Written,
@@ -95,6 +96,14 @@ def _starting(
     return change
 
 
+def _check_readable(plan: ReleasePlan) -> None:
+    """Raises PublishError if what would be written could not be read again."""
+    problems: list[str] = []
+    read_plan(Reader(render_plan(plan), "", problems))
+    if problems:
+        raise PublishError("; ".join(problems))
+
+
 def _busy(release: Release) -> bool:
     return release.progress.status in IN_PROGRESS
 
@@ -137,9 +146,7 @@ def _claimed(store: Store, plan: ReleasePlan) -> ReleasePlan:
         number += 1
         release_id = f"{plan.model_name}-r{number}"
         found = replace(plan, id=release_id, salt=plan.salt or release_id)
-        problems = [f"{key}: {what}" for key, what in plan_problems(found)]
-        if problems:
-            raise PublishError("; ".join(problems))
+        _check_readable(found)
         try:
             store.create(
                 f"{bundle_folder(found)}/plan.json", (json.dumps(render_plan(found), indent=1) + "\n").encode()

@@ -40,7 +40,8 @@ ALLOWED: dict[str, set[str]] = {
     "gateway.telemetry": NOUNS | {"gateway.telemetry", "gateway.ports"},
     "gateway.admin": NOUNS
     | {"gateway.admin", "gateway.engine", "gateway.core", "gateway.telemetry", "gateway.config"}
-    | {"gateway.config_printing", "gateway.registry"},
+    | {"gateway.config_printing", "gateway.registry", "gateway.ports", "gateway.reports"},
+    "gateway.reports": NOUNS | {"gateway.reports", "gateway.commands.table"},
     "gateway.frontends": NOUNS
     | {"gateway.frontends", "gateway.engine.service", "gateway.wire", "gateway.transport", "gateway._generated"},
 }

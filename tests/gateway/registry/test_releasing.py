@@ -26,7 +26,7 @@ from gateway.registry.release_starting import MOST_QUEUED, start_release
 from gateway.registry.releasing import advance, mend_journal
 from gateway.registry.serving import ServingPointer
 from gateway.registry.switching import NotInRegistry, PublishError, serve_version
-from gateway.releases import Arm, Release, ReleaseKind, ReleasePlan, ReleaseStatus, SupersedePolicy
+from gateway.releases import Arm, Criteria, Release, ReleaseKind, ReleasePlan, ReleaseStatus, SupersedePolicy
 from gateway.versions import ModelVersion
 from tests.support.registry import publish
 from tests.support.releases import HOUR, SECOND, plan, steps
@@ -287,6 +287,8 @@ def test_a_start_that_dies_has_begun_or_has_not(store: FolderStore, dies_at: str
         ({"actor": " "}, "an actor is needed"),
         ({"model_name": "../m"}, "not a model name"),
         ({"kind": ReleaseKind.AB}, "fixed shares and no steps"),
+        ({"criteria": Criteria(error_rate=5.0)}, "criteria.error_rate: must be from 0 to 0.99"),
+        ({"criteria": Criteria(power=1.0)}, "criteria.power"),
     ],
 )
 def test_what_cannot_start_says_why_and_changes_nothing(

@@ -1,0 +1,1 @@
+"""What people read about releases: text for the terminal, and one self-contained HTML page."""
