@@ -1,7 +1,7 @@
 """Reads an MLflow server over its REST API: a registered model's alias, the run behind it, the files.
 
-Four calls of a stable API, so no MLflow package is needed here. Decides where artifacts may come from: the server's own
-artifact proxy (`mlflow-artifacts:`), or local folders that were allowed by name; everything else is refused.
+A few calls of a stable API, so no MLflow package is needed here. Decides where artifacts may come from: the server's
+own artifact proxy (`mlflow-artifacts:`), or local folders that were allowed by name; everything else is refused.
 Invariants: answers and downloads are bounded, redirects are not followed, names are checked before they become paths.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import urllib.error
 import urllib.parse
@@ -24,6 +25,7 @@ from gateway.registry.layout import relative_problem
 
 _API = "/api/2.0/mlflow"
 _PROXY = "/api/2.0/mlflow-artifacts/artifacts"
+_LOGGED_MODEL = re.compile(r"models:/(m-[A-Za-z0-9]{1,64})")
 _MOST_ANSWER = 16 << 20
 _MOST_BYTES = 64 << 30
 _CHUNK = 1 << 20
@@ -77,6 +79,27 @@ class Mlflow:
         data = _object(_object(self._ask(f"{_API}/runs/get", {"run_id": run_id}), "run"), "data")
         return {key: _pairs(data.get(key)) for key in ("metrics", "params", "tags")}
 
+    def logged_model(self, version: RegisteredVersion) -> dict[str, Any] | None:
+        """Returns what MLflow 3 knows of the model that the version was registered from; None if it is not of its kind.
+
+        That is its `id`, `metrics`, `params` and `tags`. Raises MlflowError.
+        """
+        found = _LOGGED_MODEL.fullmatch(version.source)
+        if found is None:
+            return None
+        model = _object(self._ask(f"{_API}/logged-models/{found[1]}", {}), "model")
+        info, data = _object(model, "info"), model.get("data")
+        data = data if isinstance(data, dict) else {}
+        told = {key: _pairs(data.get(key)) for key in ("metrics", "params")}
+        return {"id": found[1], **told, "tags": _pairs(info.get("tags"))}
+
+    def _place(self, version: RegisteredVersion) -> str:
+        """Returns where the files are: `models:/…` is a name, and the server says what lies behind it."""
+        if urllib.parse.urlsplit(version.source).scheme != "models":
+            return version.source
+        query = {"name": version.model, "version": version.version}
+        return _text(self._ask(f"{_API}/model-versions/get-download-uri", query), "artifact_uri")
+
     def download(self, version: RegisteredVersion, target: Path) -> None:
         """Fetches the version's files into the new folder `target`.
 
@@ -84,7 +107,8 @@ class Mlflow:
             MlflowRefused: the place is not allowed, or there is too much.
             MlflowError: the server does not give them.
         """
-        parts = urllib.parse.urlsplit(version.source)
+        place = self._place(version)
+        parts = urllib.parse.urlsplit(place)
         if parts.scheme == "mlflow-artifacts" and not parts.netloc:
             target.mkdir()
             self._fetch(_artifact_path(parts.path), target, [MOST_FILES, _MOST_BYTES], depth=0)
@@ -92,7 +116,7 @@ class Mlflow:
             self._copy(Path(urllib.parse.unquote(parts.path)), target)
         else:
             raise MlflowRefused(
-                f"{version.model} {version.version} lies at {version.source}: only the MLflow server's own artifacts "
+                f"{version.model} {version.version} lies at {place}: only the MLflow server's own artifacts "
                 "and allowed folders are read"
             )
 

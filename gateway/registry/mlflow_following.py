@@ -50,6 +50,9 @@ def follow_once(store: Store, mlflow: Mlflow, following: Following) -> str | Non
     if known is not None:
         return _serve(store, known, following, why)
     run = mlflow.run(found.run_id) if found.run_id else {}
+    logged = mlflow.logged_model(found)
+    if logged is not None:
+        run["logged_model"] = logged
     with tempfile.TemporaryDirectory(prefix="sluice-mlflow-") as folder:
         source = Path(folder) / "artifacts"
         mlflow.download(found, source)

@@ -29,8 +29,9 @@ def model_folder(folder: Path, columns: int) -> Path:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
     found = MlflowServer(tmp_path_factory.mktemp("mlflow"))
-    with found.serving():
-        yield found
+    found.start()
+    yield found
+    found.stop()
 
 
 @pytest.fixture
@@ -80,17 +81,29 @@ def test_an_alias_is_followed_there_and_back(server: MlflowServer, store: Folder
     ]  # fmt: skip
 
 
-def test_an_mlflow_that_is_down_changes_nothing(store: FolderStore, tmp_path: Path) -> None:
-    folder = tmp_path / "mlflow"
-    folder.mkdir()
-    server = MlflowServer(folder)
-    with server.serving():
-        server.log("net", model_folder(tmp_path / "one", 3))
-        follow_once(store, Mlflow(server.url), following("net"))
-    before = {path: path.read_bytes() for path in store.root.rglob("*") if path.is_file()}
-    with pytest.raises(MlflowError, match="does not answer"):
-        follow_once(store, Mlflow(server.url), following("net"))
-    assert {path: path.read_bytes() for path in store.root.rglob("*") if path.is_file()} == before
+def test_a_model_that_was_logged_on_its_own_is_found(server: MlflowServer, store: FolderStore, tmp_path: Path) -> None:
+    """MLflow 3 registers `models:/m-…`, which is a name and no place."""
+    _, model_id = server.log_model("logged", model_folder(tmp_path / "one", 3))
+    assert Mlflow(server.url).alias("logged", "champion").source == f"models:/{model_id}"
+    done = follow_once(store, Mlflow(server.url), following("logged"))
+    assert done is not None
+    assert done.startswith("net/1 published")
+    lineage = DirectorySource(store.root).verify(ModelVersion("net", 1)).lineage["mlflow"]
+    assert lineage["metrics"] == {"auc": 0.75}
+    assert lineage["logged_model"] == {
+        "id": model_id, "metrics": {}, "params": {"lr": "0.1"}, "tags": lineage["logged_model"]["tags"],
+    }  # fmt: skip
+    assert lineage["logged_model"]["tags"]["team"] == "vision"
+    assert follow_once(store, Mlflow(server.url), following("logged")) is None
+
+
+@pytest.mark.parametrize(
+    "place", ["/etc", "file:///etc", "s3://bucket/model", "models:/m-1", "mlflow-artifacts:/../x", "dbfs:/x"]
+)
+def test_a_name_that_leads_elsewhere_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str) -> None:
+    monkeypatch.setattr(Mlflow, "_ask", lambda self, endpoint, query: {"artifact_uri": place})
+    with pytest.raises(MlflowRefused):
+        Mlflow("http://127.0.0.1:9").download(at("models:/m-1"), tmp_path / "t")
 
 
 def test_files_elsewhere_are_refused(server: MlflowServer, store: FolderStore, tmp_path: Path) -> None:
@@ -156,3 +169,14 @@ def test_the_command(
     assert main([*command, "--serve"]) == 0
     assert DirectorySource(store.root).scan() == {"commanded": (1,)}
     assert main([*command[:-3], "--alias", "nobody", "--once"]) == 1
+
+
+def test_an_mlflow_that_is_down_changes_nothing(server: MlflowServer, store: FolderStore, tmp_path: Path) -> None:
+    """The last one here: it ends the server."""
+    server.log("down", model_folder(tmp_path / "one", 3))
+    follow_once(store, Mlflow(server.url), following("down"))
+    before = {path: path.read_bytes() for path in store.root.rglob("*") if path.is_file()}
+    server.stop()
+    with pytest.raises(MlflowError, match="does not answer"):
+        follow_once(store, Mlflow(server.url), following("down"))
+    assert {path: path.read_bytes() for path in store.root.rglob("*") if path.is_file()} == before
