@@ -53,6 +53,8 @@ def add_job_parsers(actions: argparse._SubParsersAction[argparse.ArgumentParser]
     resume.add_argument("id", **_ID)  # type: ignore[arg-type]
     preempt = _action(actions, "preempt", "give a preemptible job notice; it is queued again")
     preempt.add_argument("id", **_ID)  # type: ignore[arg-type]
+    search = _action(actions, "search", "search the best parameters of a job; the same command goes on after a kill")
+    search.add_argument("file", metavar="FILE", help="the search file (TOML or JSON)")
     collect = _action(actions, "gc", "forget jobs that have ended, with their files")
     collect.add_argument("--older-than-days", type=float, default=30.0, metavar="DAYS", help="default 30")
 

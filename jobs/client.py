@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from jobs import files
-from jobs.job_loading import JobError
+from jobs.documents import JobError
 from jobs.state_folder import StateFolder
 
 TIMEOUT_S = 60.0

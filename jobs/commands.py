@@ -14,9 +14,10 @@ from typing import Any, BinaryIO
 
 from jobs import logs, reading
 from jobs.client import Client, NoRunner, RunnerRefused
+from jobs.documents import JobError
 from jobs.errors import UnknownJob
 from jobs.job import Job
-from jobs.job_loading import JobError, load, to_document
+from jobs.job_loading import load, to_document
 from jobs.job_schema import text as schema_text
 from jobs.state_folder import StateBusy, StateFolder, default_root
 from jobs.states import JobState
@@ -242,6 +243,12 @@ def _table(rows: Sequence[tuple[str, ...]]) -> str:
     return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
 
 
+def _search(parsed: argparse.Namespace, state: StateFolder) -> int:
+    from jobs.search import command
+
+    return command.run(parsed, state)
+
+
 _ACTIONS: dict[str, Callable[[argparse.Namespace, StateFolder], int]] = {
     "run": _run,
     "serve": _serve,
@@ -256,4 +263,5 @@ _ACTIONS: dict[str, Callable[[argparse.Namespace, StateFolder], int]] = {
     "resume": _command("resume"),
     "preempt": _command("preempt"),
     "gc": _collect,
+    "search": _search,
 }

@@ -42,7 +42,8 @@ class JobContext:
         self.output_folder = Path(environ.get(contract.OUTPUT_FOLDER, "outputs"))
         self.checkpoint_folder = Path(environ.get(contract.CHECKPOINT_FOLDER, "checkpoints"))
         self.interval_s = float(environ.get(contract.CHECKPOINT_INTERVAL, _DEFAULT_INTERVAL_S))
-        self.metrics = Metrics(environ.get(contract.METRICS_FILE))
+        # Of several ranks the first one reports.
+        self.metrics = Metrics(environ.get(contract.METRICS_FILE) if environ.get("RANK", "0") == "0" else None)
         self._keep = int(environ.get(contract.CHECKPOINT_KEEP, "3"))
         self._notice_file = environ.get(contract.NOTICE_FILE)
         self._told = False

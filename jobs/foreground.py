@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from jobs import clock, logs, reading
+from jobs.documents import JobError
 from jobs.job import Job
-from jobs.job_loading import JobError
 from jobs.progress import Bar
 from jobs.runner import Runner
 from jobs.serving import runner

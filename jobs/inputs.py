@@ -11,8 +11,8 @@ import os
 import re
 from pathlib import Path
 
+from jobs.documents import JobError
 from jobs.job import Input, Job
-from jobs.job_loading import JobError
 
 _COMMIT = re.compile(r"(\d{20})\.(?:json|checkpoint\.parquet|checkpoint\.\d+\.\d+\.parquet)")
 

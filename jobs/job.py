@@ -124,7 +124,9 @@ class Job:
                                         "[\"sh\", \"-c\", \"…\"] is one.")
     function: str = _setting("", "Or: a Python function, module:function, called with `parameters` as keywords.",
                              pattern=r"([A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*)?")
-    python: str = _setting("", "The Python that runs `function`; empty: the runner's own.")
+    python: str = _setting("", "The Python that runs `function` and starts ranks; empty: the runner's own.")
+    ranks: int = _setting(0, "Data-parallel processes that torchrun starts (torch must be in `python`); they share the "
+                          "job's cpus. 0: one ordinary process.", minimum=0, maximum=1024)
     arguments: tuple[str, ...] = _setting((), "Further arguments of `command`. {output_folder}, {checkpoint_folder}, "
                                           "{seed} and {inputs.<name>} are replaced.")
     parameters: Mapping[str, Scalar] = _made(_nothing, "Keyword arguments of `function`; recorded with the job.")

@@ -27,6 +27,7 @@ _HANDED_ON = re.compile(
 )
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _CALL = Path(__file__).with_name("call.py")
+_TORCHRUN = Path(__file__).with_name("torchrun.py")
 _PLACEHOLDER = re.compile(r"\{(output_folder|checkpoint_folder|seed|inputs\.[^{}]*)\}")
 _GIT_TIMEOUT_S = 5
 
@@ -43,16 +44,18 @@ def prepared(record: JobRecord, attempt: Attempt, state: StateFolder) -> Launch:
 
 def argv(job: Job, number: int, state: StateFolder) -> tuple[str, ...]:
     """Returns the command line."""
+    python = job.python or sys.executable
+    ranks = (python, str(_TORCHRUN), str(job.ranks)) if job.ranks else ()
     if job.function:
-        python = job.python or sys.executable
-        return (python, str(_CALL), job.function, json.dumps(dict(job.parameters)))
+        return (*ranks, python, str(_CALL), job.function, json.dumps(dict(job.parameters)))
     known = {
         "output_folder": str(state.outputs(number)),
         "checkpoint_folder": str(state.checkpoints(number, job)),
         "seed": str(job.seed),
         **{f"inputs.{given.name}": str(inputs.located(job, given)) for given in job.inputs},
     }
-    return tuple(_PLACEHOLDER.sub(lambda m: known[m[1]], part) for part in (*job.command, *job.arguments))
+    own = (_PLACEHOLDER.sub(lambda m: known[m[1]], part) for part in (*job.command, *job.arguments))
+    return (*ranks, *own)
 
 
 def environment(job: Job, attempt: Attempt, state: StateFolder, own: Mapping[str, str]) -> dict[str, str]:
@@ -62,7 +65,7 @@ def environment(job: Job, attempt: Attempt, state: StateFolder, own: Mapping[str
     # `python` in a job is the runner's Python unless the job's own PATH says otherwise.
     found["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), found.get("PATH", os.defpath)])
     found |= {name: own[name] for name in job.inherit_environment if name in own}
-    found |= dict.fromkeys(_THREADS, str(job.resources.cpus))
+    found |= dict.fromkeys(_THREADS, str(max(job.resources.cpus // max(job.ranks, 1), 1)))
     found |= {"PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": str(job.seed)}
     found["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, attempt.gpus))
     found |= job.environment

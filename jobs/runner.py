@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from jobs import clock, contract, inputs, launching, slots
+from jobs.documents import JobError
 from jobs.errors import Refused
 from jobs.executors.port import Executor, Handle
 from jobs.job import Job
-from jobs.job_loading import JobError, to_document
+from jobs.job_loading import to_document
 from jobs.queueing import Running, choose
 from jobs.slots import RunnerSettings
 from jobs.state_folder import StateFolder

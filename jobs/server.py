@@ -27,8 +27,9 @@ from aiohttp import web
 
 from jobs import logs, reading
 from jobs.collecting import collect
+from jobs.documents import JobError
 from jobs.errors import KeyConflict, Refused, UnknownJob
-from jobs.job_loading import JobError, from_document
+from jobs.job_loading import from_document
 from jobs.job_schema import schema
 from jobs.runner import Runner
 from jobs.state_folder import StateFolder

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobs.documents import JobError
 from jobs.job import Job
-from jobs.job_loading import JobError, from_document, load, to_document
+from jobs.job_loading import from_document, load, to_document
 from jobs.job_schema import SHIPPED, text
 
 FULL = """
@@ -100,7 +101,7 @@ def test_contradictions_at_once() -> None:
 
 @pytest.mark.parametrize("document", [None, [], "text", 3])
 def test_not_a_table(document: object) -> None:
-    assert problems(document) == [f"the job: must be a table, not {document!r}"]
+    assert problems(document) == [f"the file: must be a table, not {document!r}"]
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:

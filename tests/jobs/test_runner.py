@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from jobs.documents import JobError
 from jobs.errors import KeyConflict
-from jobs.job_loading import JobError
 from jobs.queueing import Amount
 from tests.jobs.world import job_of, shell, world
 
