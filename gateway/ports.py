@@ -17,6 +17,7 @@ from gateway.messages import (
     Instant,
     ModelMetadata,
     Nanos,
+    Parameters,
     RequestContext,
     RequestHead,
 )
@@ -77,10 +78,14 @@ class BackendRequest:
 
 @dataclass(slots=True)
 class BackendResponse:
-    """What the backend answered: outputs with concrete shapes and their raw bytes, in the same order."""
+    """What the backend answered: outputs with concrete shapes and their raw bytes, in the same order.
+
+    `parameters` are the model's own of this answer; every member of a batch gets them.
+    """
 
     outputs: tuple[TensorSpec, ...]
     data: list[Buffer]
+    parameters: Parameters | None = None
 
 
 class InferenceBackend(Protocol):

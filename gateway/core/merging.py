@@ -13,7 +13,7 @@ from typing import Protocol
 
 from gateway.core.bytes_elements import boundaries
 from gateway.errors import ErrorCode, GatewayError
-from gateway.messages import InferRequest, ResponseHead
+from gateway.messages import InferRequest, Parameters, ResponseHead
 from gateway.ports import BackendResponse
 from gateway.tensors import Buffer, DataType, TensorSpec, byte_size, element_count
 
@@ -44,18 +44,29 @@ class HeadCache:
     def __len__(self) -> int:
         return len(self._heads)
 
-    def get(self, public: tuple[str, str], outputs: tuple[TensorSpec, ...], rows: int | None) -> ResponseHead:
+    def get(
+        self,
+        public: tuple[str, str],
+        outputs: tuple[TensorSpec, ...],
+        rows: int | None,
+        parameters: Parameters | None = None,
+    ) -> ResponseHead:
         """Returns the head of an answer with `outputs`, their axis 0 set to `rows` (None: left as it is)."""
         # Plain values as the key: a TensorSpec hashes in Python, which is several times slower.
-        key = (public, rows, *[(spec.name, spec.datatype, spec.shape if rows is None else spec.shape[1:])
-                               for spec in outputs])  # fmt: skip
+        key: tuple[object, ...] = (
+            public,
+            rows,
+            *[(spec.name, spec.datatype, spec.shape if rows is None else spec.shape[1:]) for spec in outputs],
+        )
+        if parameters is not None:
+            key += tuple([(name, type(value), value) for name, value in parameters.items()])
         head = self._heads.get(key)
         if head is None:
             if rows is not None:
                 outputs = tuple(TensorSpec(spec.name, spec.datatype, (rows, *spec.shape[1:])) for spec in outputs)
             if len(self._heads) >= self._limit:
                 self._heads.clear()
-            head = self._heads[key] = ResponseHead(public[0], public[1], outputs)
+            head = self._heads[key] = ResponseHead(public[0], public[1], outputs, parameters or {})
         return head
 
     def forget(self, public: tuple[str, str]) -> None:
@@ -108,7 +119,7 @@ def split(
     for spec, chunk in zip(outputs, data, strict=True):
         _check_output(spec, chunk, total if batchable else None)
     if single:
-        return [(heads.get(public, outputs, None), data)]
+        return [(heads.get(public, outputs, None, response.parameters), data)]
     parts: list[list[Buffer]] = [[] for _ in member_rows]
     for spec, chunk in zip(outputs, data, strict=True):
         _cut(spec, chunk, total, member_rows, parts)
@@ -117,7 +128,7 @@ def split(
     for rows, part in zip(member_rows, parts, strict=True):
         head = by_rows.get(rows)
         if head is None:
-            head = by_rows[rows] = heads.get(public, outputs, rows)
+            head = by_rows[rows] = heads.get(public, outputs, rows, response.parameters)
         answers.append((head, part))
     return answers
 

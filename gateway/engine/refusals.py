@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gateway.core.plans import Rejection, RejectionKind
 from gateway.errors import ErrorCode, GatewayError
+from gateway.messages import Nanos
 
 _REFUSALS: dict[RejectionKind, tuple[ErrorCode, str]] = {
     RejectionKind.QUEUE_ROWS: (ErrorCode.OVERLOADED, "its queue is full (batching.max_queue_rows = {limit})"),
@@ -41,6 +42,16 @@ def refusal(model_name: str, rejection: Rejection) -> GatewayError:
 
 def expired(where: str) -> GatewayError:
     return GatewayError(ErrorCode.DEADLINE_EXCEEDED, f"the request's deadline passed {where}")
+
+
+def shed(waited: Nanos, left: Nanos) -> GatewayError:
+    """Returns what one hears who was taken out of the queue because it would have been answered too late.
+
+    Who has less time left than it waited ran out of time here; who has more came when there was too much to do.
+    """
+    if waited >= left:
+        return GatewayError(ErrorCode.DEADLINE_EXCEEDED, "the request's deadline passed while it was queued")
+    return overloaded("cannot finish before its deadline")
 
 
 def overloaded(why: str) -> GatewayError:

@@ -18,7 +18,7 @@ from gateway.core.plans import BatchPlan, QueueItem
 from gateway.core.signature import CheckedHead
 from gateway.engine.batch import Batch, PendingRequest
 from gateway.engine.flights import Flights
-from gateway.engine.refusals import expired, internal, overloaded, refusal, unreachable
+from gateway.engine.refusals import expired, internal, refusal, shed, unreachable
 from gateway.engine.repeats import Repeats
 from gateway.engine.replicas import Replica
 from gateway.errors import ErrorCode, GatewayError
@@ -149,8 +149,8 @@ class VersionScheduler:
             result = self.batcher.poll(now, free, len(self.in_flight))
             for key in result.expired:
                 self._fail(self.pending[key], expired("while queued"), now)
-            for key in result.shed:
-                self._fail(self.pending[key], overloaded("cannot finish before its deadline"), now)
+            for pending in [self.pending[key] for key in result.shed]:
+                self._fail(pending, shed(now - pending.dispatched_at, pending.context.deadline - now), now)
             for plan in result.ready:
                 self._dispatch(plan, now)
             wake_at = result.wake_at

@@ -11,12 +11,12 @@ from google.protobuf.message import DecodeError
 
 from gateway._generated.open_inference_pb2 import ModelInferResponse
 from gateway.errors import ErrorCode, GatewayError
-from gateway.messages import RequestedOutput, RequestHead
+from gateway.messages import Parameters, RequestedOutput, RequestHead
 from gateway.ports import BackendRequest, BackendResponse
 from gateway.tensors import DATATYPES, Buffer, TensorSpec
 from gateway.wire.grpc_frames import frame_prefix, unframe
 from gateway.wire.interning import Generations
-from gateway.wire.proto_parameters import parameter_entry, write_parameters
+from gateway.wire.proto_parameters import parameter_entry, read_parameters, write_parameters
 from gateway.wire.proto_responses import tensor_fields
 from gateway.wire.typed_contents import raw_contents
 from gateway.wire.wire_format import Unusual, delimited, scan, varint
@@ -28,6 +28,9 @@ _OWN_PARAMETERS = frozenset({"timeout", "priority", "binary_data_output"})
 """Request parameters that are the gateway's business and are not handed on to Triton."""
 _OWN_PREFIX = "sluice_"
 """Whose name begins so was meant for the gateway, such as a sticky key: the model does not see it."""
+_OF_TRITON = "triton_"
+"""Whose name begins so is between Triton and its client, such as the mark of a last answer."""
+_Described = tuple[tuple[TensorSpec, ...], Parameters | None]
 _OWN_INPUT_PARAMETERS = frozenset({"binary_data_size"})
 
 
@@ -105,7 +108,7 @@ class BackendResponseDecoder:
     __slots__ = ("_known",)
 
     def __init__(self, entries: int = 4096) -> None:
-        self._known: Generations[tuple[TensorSpec, ...]] = Generations(entries)
+        self._known: Generations[_Described] = Generations(entries)
 
     def decode_framed(self, body: Buffer, encoding: bytes = b"") -> BackendResponse:
         """Decodes a whole gRPC body.
@@ -135,19 +138,20 @@ class BackendResponseDecoder:
             key, _, raws = scan(data, start, _ID_TAG, _RAW_OUTPUT_TAG)
         except Unusual:
             return _parse(bytes(data[start:]))
-        outputs = self._known.young.get(key)
-        if outputs is None:
-            outputs = self._known.get(key)
-            if outputs is None:
+        known = self._known.young.get(key)
+        if known is None:
+            known = self._known.get(key)
+            if known is None:
                 message = _parsed(key)
                 if any(tensor.HasField("contents") for tensor in message.outputs):
                     return _parse(bytes(data[start:]))
-                outputs = _outputs(message)
-                self._known.put(key, outputs, 8 * len(key))
+                known = _outputs(message), _parameters(message)
+                self._known.put(key, known, 8 * len(key))
+        outputs, parameters = known
         if len(raws) != len(outputs):
             return _parse(bytes(data[start:]))
         view = memoryview(data)
-        return BackendResponse(outputs, [view[start:stop] for start, stop in raws])
+        return BackendResponse(outputs, [view[start:stop] for start, stop in raws], parameters)
 
 
 def _parse(data: bytes) -> BackendResponse:
@@ -157,14 +161,14 @@ def _parse(data: bytes) -> BackendResponse:
     if raws:
         if len(raws) != len(outputs):
             raise _failed(f"{len(outputs)} outputs are described, but data came for {len(raws)}")
-        return BackendResponse(outputs, list(raws))
+        return BackendResponse(outputs, list(raws), _parameters(message))
     try:
         data_of = [
             raw_contents(spec, tensor.contents, "output") for spec, tensor in zip(outputs, message.outputs, strict=True)
         ]
     except GatewayError as error:
         raise _failed(error.message) from None
-    return BackendResponse(outputs, list[Buffer](data_of))
+    return BackendResponse(outputs, list[Buffer](data_of), _parameters(message))
 
 
 def _parsed(data: bytes) -> ModelInferResponse:
@@ -173,6 +177,15 @@ def _parsed(data: bytes) -> ModelInferResponse:
     except DecodeError:
         raise _failed("the answer is not a valid ModelInferResponse message") from None
     return message
+
+
+def _parameters(message: ModelInferResponse) -> Parameters | None:
+    """Returns the model's parameters of its answer; None is none."""
+    try:
+        found = read_parameters(message.parameters, "the answer") if message.parameters else {}
+    except GatewayError as error:
+        raise _failed(error.message) from None
+    return {name: value for name, value in found.items() if not name.startswith(_OF_TRITON)} or None
 
 
 def _outputs(message: ModelInferResponse) -> tuple[TensorSpec, ...]:

@@ -215,10 +215,10 @@ def test_deadlines_over_grpc_end_only_their_own_request(beside: Gateway) -> None
         return order
 
     order = asyncio.run(ask())
-    # Those that wait may be dropped a moment early, as ones that cannot finish in time any more.
+    # Those that wait may be dropped a moment early; all the same it is their deadline that they have missed.
     assert sorted(line.split()[0] for line in order[:4]) == ["parameter", "queued", "queued", "running"], order
     assert "running 4" in order
-    assert {line.split()[1] for line in order[:4]} <= {"4", "14"}, order
+    assert {line.split()[1] for line in order[:4]} == {"4"}, order
     assert sorted(order[4:]) == ["late 0", "patient 0"], order
 
 
@@ -243,9 +243,8 @@ def test_deadlines_over_rest_end_only_their_own_request(beside: Gateway) -> None
         assert json.loads(patient.result().body)["outputs"][0]["data"] == [4000.0]
     assert all("deadline" in answer.message for answer in refusals), refusals
     assert [name for name, _ in order[:2]] == ["hasty"] * 2, order
-    # The one that waits may be dropped a moment early, as one that cannot finish in time any more.
-    statuses = sorted(status for _, status in order[:2])
-    assert statuses in ([504, 504], [503, 504]), order
+    # The one that waits may be dropped a moment early; all the same it is its deadline that it has missed.
+    assert [status for _, status in order[:2]] == [504, 504], order
 
 
 # ------------------------------------------------------------------ overload

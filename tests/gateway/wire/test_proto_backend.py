@@ -63,6 +63,19 @@ def test_remembered_prefixes_are_bounded() -> None:
     assert len(encoder._known) <= 8
 
 
+def test_parameters_of_an_answer() -> None:
+    message = pb.ModelInferResponse(model_name="m.v4", model_version="1", raw_output_contents=[b"12"])
+    message.outputs.add(name="y", datatype="UINT8").shape.extend([1, 2])
+    decoder = BackendResponseDecoder()
+    assert decoder.decode(message.SerializeToString()).parameters is None
+    message.parameters["triton_final_response"].bool_param = True
+    assert decoder.decode(message.SerializeToString()).parameters is None
+    message.parameters["tokens"].int64_param = 7
+    message.parameters["why"].string_param = "stop"
+    for _ in range(2):
+        assert decoder.decode(message.SerializeToString()).parameters == {"tokens": 7, "why": "stop"}
+
+
 def test_what_is_remembered_of_a_version_is_forgotten() -> None:
     encoder, decoder = BackendRequestEncoder(), BackendResponseDecoder()
     for name in ("m.v4", "m.v41"):
