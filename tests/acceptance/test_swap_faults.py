@@ -232,15 +232,16 @@ def test_gateways_that_share_a_triton_leave_each_other_alone(place: Place, tmp_p
         triton.stop()
 
 
-def test_readiness_is_what_an_inference_would_hear(place: Place) -> None:
+@pytest.mark.parametrize("policy", ["availability", "resource"])
+def test_readiness_is_what_an_inference_would_hear(place: Place, policy: str) -> None:
     """Asked all through a swap, in both protocols: ready before and after means answered in between."""
-    gateway = place.start()
+    gateway = place.start(**{"registry.swap_policy": policy})
     place.publish(2)
     seen = set()
 
     def look() -> bool:
         for number in ("", "1", "2"):
-            before = _ready(gateway, number)
+            before, server = _ready(gateway, number), _server_ready(gateway)
             path = f"/v2/models/{MODEL}{f'/versions/{number}' if number else ''}/infer"
             status = rest(gateway.rest, path, BODY).status
             after = _ready(gateway, number)
@@ -248,13 +249,20 @@ def test_readiness_is_what_an_inference_would_hear(place: Place) -> None:
                 assert (status == 200) == before[0], (number, before, status)
                 assert before[0] == before[1], "both protocols say the same"
                 seen.add((number, before[0]))
+            if number == "" and before == after and server == _server_ready(gateway):
+                assert server == before, "the gateway is ready when its one model is"
         assert rest(gateway.rest, "/v2/health/live").status == 200
-        assert rest(gateway.rest, "/v2/health/ready").status == 200
+        assert grpc(gateway.grpc, "ServerLive", b"").body == b"\x08\x01"
         return ("1", False) in seen and ("2", True) in seen
 
     until(look, 20, "version 2 took over")
     assert {("", True), ("1", True), ("1", False), ("2", False), ("2", True)} <= seen
-    assert ("", False) not in seen
+    assert (("", False) in seen) == (policy == "resource"), "only then is the model away in between"
+
+
+def _server_ready(gateway: Gateway) -> tuple[bool, bool]:
+    answer = grpc(gateway.grpc, "ServerReady", b"")
+    return rest(gateway.rest, "/v2/health/ready").status == 200, answer.status == 0 and answer.body == b"\x08\x01"
 
 
 def _ready(gateway: Gateway, number: str) -> tuple[bool, bool]:
