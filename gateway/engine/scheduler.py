@@ -121,6 +121,8 @@ class VersionScheduler:
     def forget(self) -> None:
         """The version is gone: lets go of what outlives this scheduler."""
         self._heads.forget(self._public)
+        if self._timer is not None:
+            self._timer.cancel()
 
     def fail_all(self, error: GatewayError) -> None:
         """Answers everything queued and in flight with `error` (the backend is gone for good)."""

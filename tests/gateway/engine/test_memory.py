@@ -15,7 +15,7 @@ from tests.support.virtual_loop import pause, run
 async def _swaps(world: Swapping, numbers: range) -> None:
     for number in numbers:
         await world.want(number)
-        callers = [world.ask() for _ in range(3)]
+        callers = [world.ask(100_000) for _ in range(3)]  # whose timers must not outlive the version
         await pause(3)
         assert all(caller.response for caller in callers)
         assert world.service.ready_versions("m") == (str(number),)
