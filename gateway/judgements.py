@@ -49,8 +49,9 @@ class CriterionResult:
 
     `log_against` is the natural logarithm of the e-value against "the candidate is no worse", FAILED once it reaches
     `fail_at`; `log_for` that against "it is worse by the stated size", ENOUGH once it reaches `enough_at`. `estimate`
-    with `low` and `high` is what was seen (interval valid at every look) in the unit of `limit`. `blocks`: the step
-    waits for this one. `candidate_bad` and `stable_bad` count what speaks against the one and against the other.
+    with `low` and `high` is what was seen (interval valid at every look) in the unit of `limit`, the stated size, and
+    of `tolerated`, beyond which it fails. `blocks`: the step waits for this one. `candidate_bad` and `stable_bad` count
+    what speaks against the one and against the other.
     """
 
     name: str
@@ -66,6 +67,7 @@ class CriterionResult:
     low: float | None = None
     high: float | None = None
     limit: float | None = None
+    tolerated: float | None = None
     blocks: bool = False
 
 

@@ -84,11 +84,13 @@ class Criteria:
     """What a candidate must not do. A rate is a share (0 to 1); None leaves the criterion out.
 
     `alpha` bounds the chance of rolling back a candidate that is as good as stable, over all criteria and however often
-    anybody looks; `power` is the chance with which a fault of the stated size is found before promotion.
+    anybody looks; `power` is the chance with which a fault of the stated size is found before promotion. The share
+    `tolerance` of a stated difference to stable (errors, NaN, outcomes) is tolerated: only more than that rolls back.
     """
 
     alpha: float = 0.01
     power: float = 0.99
+    tolerance: float = 0.1
     error_rate: float | None = 0.02
     nan_rate: float | None = 0.005
     latency_increase: float | None = 0.15

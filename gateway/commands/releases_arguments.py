@@ -116,6 +116,7 @@ def _add_criteria(start: argparse.ArgumentParser) -> None:
     group.add_argument("--consecutive-failures", metavar="N", help="so many in a row abort at once (default 10)")
     group.add_argument("--alpha", type=float, help="chance to roll back a version that is as good (default 0.01)")
     group.add_argument("--power", type=float, help="chance to find a fault of the stated size (default 0.99)")
+    group.add_argument("--tolerance", type=float, help="share of a stated difference that is tolerated (default 0.1)")
     judged = group.add_mutually_exclusive_group()
     judged.add_argument("--judge", dest="judged", action="store_true", default=None, help="judge an A/B release too")
     judged.add_argument("--no-judge", dest="judged", action="store_false", default=None, help="only a person decides")

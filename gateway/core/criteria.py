@@ -1,8 +1,8 @@
 """The criterion table of a release: for every enabled criterion, what its counts prove.
 
-Each criterion is tested in both directions. Against "the candidate is no worse": all criteria together reach their
-bounds with probability at most `alpha` if it holds (each gets an equal part). Against "it is worse by the stated size":
-reached with probability at most 1 - `power` if that holds. Both hold at whatever time one looks.
+Each criterion is tested in both directions. Against "the candidate is no worse than tolerated": all criteria together
+reach their bounds with probability at most `alpha` if it holds (each gets an equal part). Against "it is worse by the
+stated size": reached with probability at most 1 - `power` if that holds. Both hold at whatever time one looks.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ class _Bounds:
         self.level = criteria.alpha / tests(criteria)
         self.fail_at = -math.log(self.level)
         self.enough_at = -math.log(1.0 - criteria.power)
+        self.tolerance = criteria.tolerance
         self.intervals = intervals
 
     def verdict(self, samples: int, against: float, favour: float, fail_at: float) -> Verdict:
@@ -85,12 +86,14 @@ def _lines(criteria: Criteria, evidence: Evidence, bounds: _Bounds) -> Iterator[
 def _difference(name: str, pairs: PairCounts, size: float, bounds: _Bounds) -> CriterionResult:
     """How much more often the candidate was bad than its partner."""
     one, other, total = pairs.candidate_only, pairs.stable_only, pairs.total
-    against, favour = sequential.log_sign(one, other), sequential.log_below(one, other, total, size)
+    tolerated = size * bounds.tolerance
+    against = sequential.log_below(other, one, total, -tolerated)
+    favour = sequential.log_below(one, other, total, size)
     low, high = sequential.difference_interval(one, other, total, bounds.level) if bounds.intervals else (None, None)
     return CriterionResult(
         name=name, verdict=bounds.verdict(total, against, favour, bounds.fail_at), samples=total, candidate_bad=one,
         stable_bad=other, log_against=against, fail_at=bounds.fail_at, log_for=favour, enough_at=bounds.enough_at,
-        estimate=(one - other) / total if total else None, low=low, high=high, limit=size,
+        estimate=(one - other) / total if total else None, low=low, high=high, limit=size, tolerated=tolerated,
     )  # fmt: skip
 
 
@@ -104,6 +107,7 @@ def _slower(name: str, pairs: PairCounts, bounds: _Bounds) -> CriterionResult:
         name=name, verdict=bounds.verdict(total, against, favour, bounds.fail_at), samples=total, candidate_bad=one,
         stable_bad=other, log_against=against, fail_at=bounds.fail_at, log_for=favour, enough_at=bounds.enough_at,
         estimate=one / total if total else None, low=low, high=high, limit=0.5,
+        tolerated=0.5,
     )  # fmt: skip
 
 
@@ -115,7 +119,7 @@ def _rate(name: str, counts: RateCounts, limit: float, bounds: _Bounds) -> Crite
         name=name, verdict=bounds.verdict(counts.total, against, favour, bounds.fail_at), samples=counts.total,
         candidate_bad=counts.bad, log_against=against, fail_at=bounds.fail_at, log_for=favour,
         enough_at=bounds.enough_at, estimate=counts.bad / counts.total if counts.total else None, low=low, high=high,
-        limit=limit,
+        limit=limit, tolerated=limit,
     )  # fmt: skip
 
 
@@ -138,7 +142,7 @@ def _shift(evidence: Evidence, limit: float, bounds: _Bounds) -> CriterionResult
         favour = sequential.log_distance(limit - seen, *counts)
         found.append((against, favour, seen, counts))
     if not found or not all(min(counts) for *_, counts in found):
-        return CriterionResult(name=SCORES, verdict=Verdict.NO_DATA, samples=0, limit=limit,
+        return CriterionResult(name=SCORES, verdict=Verdict.NO_DATA, samples=0, limit=limit, tolerated=limit,
                                fail_at=bounds.fail_at, enough_at=bounds.enough_at)  # fmt: skip
     against, favour = max(0.0, max(item[0] for item in found)), min(item[1] for item in found)
     seen, counts = max(((item[2], item[3]) for item in found), key=lambda item: item[0])
@@ -148,4 +152,5 @@ def _shift(evidence: Evidence, limit: float, bounds: _Bounds) -> CriterionResult
         name=SCORES, verdict=bounds.verdict(min(counts), against, favour, bounds.fail_at), samples=min(counts),
         log_against=against, fail_at=bounds.fail_at, log_for=favour, enough_at=bounds.enough_at, estimate=seen,
         low=max(0.0, seen - radius), high=min(1.0, seen + radius), limit=limit,
+        tolerated=limit,
     )  # fmt: skip

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-_BETS = tuple(0.95 * 2.0 ** (-i) for i in range(12))
+_BETS = tuple(0.95 * 2.0 ** (-i) for i in range(9))
 """Stakes of `log_below`, as shares of the largest allowed: large ones for clear cases, small ones for noise."""
 _MOST_TERMS = 20_000
 _TINY = 1e-300

@@ -131,7 +131,7 @@ def _criterion(reader: Reader) -> CriterionResult:
     }
     optional: dict[str, Any] = {
         key: None if reader.null(key) else reader.number(key, minimum=-1e300)
-        for key in ("estimate", "low", "high", "limit")
+        for key in ("estimate", "low", "high", "limit", "tolerated")
     }
     result = CriterionResult(
         name=reader.text("name"),

@@ -283,6 +283,7 @@ def _criteria(reader: Reader) -> Criteria:
         consecutive = reader.integer("consecutive_failures", default.consecutive_failures, minimum=1)
     criteria = Criteria(
         alpha=reader.number("alpha", default.alpha, minimum=1e-9, maximum=0.5),
+        tolerance=reader.number("tolerance", default.tolerance, maximum=0.9),
         power=reader.number("power", default.power, minimum=0.5, maximum=1 - 1e-9),
         latency_increase=_optional(reader, "latency_increase", default.latency_increase, 100.0),
         latency_quantiles=tuple(quantiles),

@@ -36,7 +36,7 @@ OPTIONS: dict[str, type] = {
     "candidate": int, "kind": str, "steps": str, "arms": list, "rules": list, "approve": str, "max_step_time": str,
     "shadow_share": str, "sticky_header": str, "sticky_parameter": str, "compare": list, "segment_header": str,
     "capture_inputs": bool, "judged": bool, "retry": bool, "on_newer": str, "watch_after": str, "salt": str,
-    "alpha": float, "power": float, "latency_quantiles": str, "consecutive_failures": str,
+    "alpha": float, "power": float, "tolerance": float, "latency_quantiles": str, "consecutive_failures": str,
     **dict.fromkeys(_RATES, str),
 }  # fmt: skip
 """Every option and the JSON type of its value."""
@@ -119,6 +119,7 @@ def _criteria(read: _Options, default: Criteria) -> Criteria:
     return Criteria(
         alpha=read.given("alpha", float, default.alpha),
         power=read.given("power", float, default.power),
+        tolerance=read.given("tolerance", float, default.tolerance),
         latency_quantiles=read.parsed("latency_quantiles", quantiles, default.latency_quantiles),
         consecutive_failures=read.parsed("consecutive_failures", count, default.consecutive_failures),
         **limits,

@@ -17,11 +17,11 @@ _STYLE = """
 :root{--ink:#1c2430;--soft:#5b6675;--line:#dfe4ea;--paper:#fff;--page:#f4f6f8;--old:#8a97a8;--new:#1769c4;--good:#1a7f4b;--bad:#b3261e;--doubt:#9a6200}
 @media (prefers-color-scheme:dark){:root{--ink:#e6eaf0;--soft:#9aa6b5;--line:#333c48;--paper:#1a2029;--page:#12161c;--old:#75839a;--new:#5aa2f0;--good:#4cc38a;--bad:#f2736b;--doubt:#e0a84a}}
 *{box-sizing:border-box}body{margin:0;background:var(--page);color:var(--ink);font:15px/1.5 system-ui,sans-serif}
-main{max-width:1000px;margin:0 auto;padding:28px 20px 60px}h1{font-size:25px;margin:0 0 4px}h2{font-size:18px;margin:34px 0 10px}
+main{max-width:1080px;margin:0 auto;padding:28px 20px 60px}h1{font-size:25px;margin:0 0 4px}h2{font-size:18px;margin:34px 0 10px}
 .badge{display:inline-block;border-radius:4px;padding:1px 9px;color:var(--paper);font-weight:600;font-size:14px}
 .good{background:var(--good)}.bad{background:var(--bad)}.doubt{background:var(--doubt)}.old{background:var(--old)}
 section.card{background:var(--paper);border:1px solid var(--line);border-radius:8px;padding:16px 18px;margin:12px 0;overflow-x:auto}
-table{border-collapse:collapse;width:100%;font-size:14px}td,th{text-align:left;padding:4px 10px 4px 0;border-bottom:1px solid var(--line);vertical-align:top}
+table{border-collapse:collapse;width:100%;font-size:14px}td,th{text-align:left;padding:4px 9px 4px 0;border-bottom:1px solid var(--line);vertical-align:top}
 th{color:var(--soft);font-weight:500}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}.soft{color:var(--soft)}
 svg{width:100%;height:auto;display:block}svg text{fill:var(--ink);font-size:12px}svg .soft{fill:var(--soft)}
 code,pre{font-size:13px;overflow-wrap:anywhere;white-space:pre-wrap}
@@ -93,14 +93,14 @@ def _decisions(bundles: Sequence[EvidenceBundle]) -> str:
 
 
 def _criteria(criteria: Sequence[CriterionResult]) -> str:
-    head = "<tr><th>criterion<th>verdict<th class=n>samples<th class=n>candidate<th class=n>stable<th class=n>seen [interval]<th class=n>limit<th class=n>evidence against<th class=n>for</tr>"
+    head = "<tr><th>criterion<th>verdict<th class=n>samples<th class=n>candidate<th class=n>stable<th class=n>seen [interval]<th class=n>tolerated<th class=n>size<th class=n>against<th class=n>for</tr>"
     rows = [
         f"<tr><td title='{escape(words.explained(line))}'>{escape(line.name)}<td><span class='badge {_VERDICT_BADGES[line.verdict]}'>{words.VERDICTS[line.verdict]}</span>"
         f"<td class=n>{line.samples:,}<td class=n>{line.candidate_bad:,}<td class=n>{line.stable_bad:,}<td class=n>{escape(words.estimate(line))}"
-        f"<td class=n>{escape(words.limit(line))}<td class=n>{_odds(line.log_against)} of {_odds(line.fail_at)}<td class=n>{_odds(line.log_for)} of {_odds(line.enough_at)}</tr>"
+        f"<td class=n>{escape(words.limit(line, line.tolerated))}<td class=n>{escape(words.limit(line, line.limit))}<td class=n>{_odds(line.log_against)} / {_odds(line.fail_at)}<td class=n>{_odds(line.log_for)} / {_odds(line.enough_at)}</tr>"
         for line in criteria
     ]
-    note = "<p class=soft>Candidate and stable: what speaks against the one and against the other. Evidence: e-values as powers of ten; reaching the second number decides.</p>"
+    note = "<p class=soft>Candidate and stable: what speaks against the one and against the other. Size: the fault whose absence has to be shown; tolerated: beyond this it fails. Against and for: the evidence as a power of ten / what decides.</p>"
     return f"<table>{head}{''.join(rows)}</table>{note}"
 
 
@@ -151,4 +151,4 @@ def _plain(value: Any) -> Any:
 
 
 def _odds(log_value: float) -> str:
-    return f"10^{log_value / 2.302585092994046:.1f}"
+    return f"{log_value / 2.302585092994046:.1f}"

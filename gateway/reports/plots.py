@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from html import escape
 
@@ -23,12 +24,12 @@ def weights_plot(bundles: Sequence[EvidenceBundle]) -> str:
         return left + (at - first) / (last - first) * wide
 
     def y(basis_points: int) -> float:
-        return top + high - basis_points / 10_000 * high
+        return top + high - math.sqrt(basis_points / 10_000) * high  # small shares matter: a root scale
 
     parts = [
         f"<line x1='{left}' x2='{left + wide}' y1='{y(value):.1f}' y2='{y(value):.1f}' stroke='var(--line)'/>"
         f"<text class=soft x='{left - 8}' y='{y(value) + 4:.1f}' text-anchor='end'>{value // 100} %</text>"
-        for value in (0, 2500, 5000, 7500, 10_000)
+        for value in (0, 100, 500, 2500, 5000, 10_000)
     ]
     shares = [share_after(bundle) for bundle in bundles]
     path = f"M{x(bundles[0].at):.1f} {y(shares[0]):.1f}"

@@ -65,7 +65,17 @@ def report_text(release: Release, bundles: Sequence[EvidenceBundle]) -> str:
 
 def criteria_text(criteria: Sequence[CriterionResult]) -> str:
     """Returns the criterion table."""
-    head = ("criterion", "verdict", "evidence", "samples", "candidate", "stable", "seen [interval]", "limit")
+    head = (
+        "criterion",
+        "verdict",
+        "evidence",
+        "samples",
+        "candidate",
+        "stable",
+        "seen [interval]",
+        "tolerated",
+        "size",
+    )
     rows = [
         (
             line.name + ("" if line.blocks else " *"),
@@ -75,7 +85,8 @@ def criteria_text(criteria: Sequence[CriterionResult]) -> str:
             f"{line.candidate_bad:,}",
             f"{line.stable_bad:,}",
             words.estimate(line),
-            words.limit(line),
+            words.limit(line, line.tolerated),
+            words.limit(line, line.limit),
         )
         for line in criteria
     ]

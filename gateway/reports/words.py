@@ -55,14 +55,16 @@ def estimate(line: CriterionResult) -> str:
     return f"{percent(line, line.estimate)} [{percent(line, line.low)}, {percent(line, line.high)}]"
 
 
-def limit(line: CriterionResult) -> str:
-    return "-" if line.limit is None else percent(line, line.limit)
+def limit(line: CriterionResult, value: float | None) -> str:
+    return "-" if value is None else percent(line, value)
 
 
 def percent(line: CriterionResult, value: float) -> str:
     """Returns a value in the criterion's own unit."""
     if line.name == "scores":
         return f"{value:.3f}"
+    if abs(value) < 5e-5:
+        value = 0.0  # never "-0.00"
     signed = line.name in ("errors", "nan", "outcomes")
     shown = f"{100 * value:+.2f}" if signed else f"{100 * value:.2f}"
     return f"{shown} pp" if signed else f"{shown} %"

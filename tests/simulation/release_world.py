@@ -199,7 +199,8 @@ def main() -> None:
     for world in WORLDS:
         found = [run_release(world, seed) for seed in range(runs)]
         ends = Counter(run.status for run in found)
-        back = [run for run in found if run.status is ReleaseStatus.ROLLED_BACK] or found
+        back = [run for run in found if run.status is ReleaseStatus.ROLLED_BACK]
+        back = back if len(back) > runs / 2 else found
         seen = np.array([run.requests for run in back])
         share = np.median([run.exposed for run in back])
         promoted, rolled = ends[ReleaseStatus.PROMOTED], ends[ReleaseStatus.ROLLED_BACK]

@@ -79,8 +79,8 @@ def test_one_open_criterion_holds_the_step(change: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("name", "change"),
     [
-        ("errors", {"errors": PairCounts(14, 0, 0, 600)}),
-        ("nan", {"nans": PairCounts(14, 0, 0, 600)}),
+        ("errors", {"errors": PairCounts(20, 0, 0, 600)}),
+        ("nan", {"nans": PairCounts(20, 0, 0, 600)}),
         ("latency p90", {"latency": {5000: PairCounts(1, 1), 9000: PairCounts(60, 10)}}),
         ("disagreement", {"disagreement": RateCounts(50, 500)}),
         ("outcomes", {"outcomes": PairCounts(60, 10, 5, 500)}),
@@ -184,3 +184,10 @@ def test_criteria_that_are_left_out_are_not_in_the_table_and_free_their_part_of_
 
 def test_deciding_twice_gives_the_same() -> None:
     assert decide(running(plan(), 2), GOOD, 5 * SECOND) == decide(running(plan(), 2), GOOD, 5 * SECOND)
+
+
+def test_what_is_tolerated_is_not_rolled_back_however_well_it_is_proved() -> None:
+    slight = replace(GOOD, errors=PairCounts(12_000, 10_000, 0, 978_000))  # 0.2 points worse, and certain
+    assert judge(running(plan(criteria=Criteria(tolerance=0.25)), 2), slight).kind is DecisionKind.ADVANCE
+    strict = judge(running(plan(criteria=Criteria(tolerance=0.0)), 2), slight)
+    assert strict.kind is DecisionKind.ROLLBACK
