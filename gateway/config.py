@@ -180,6 +180,8 @@ class TritonConfig:
         minimum=1_000, maximum=_DAY_MS)
     environment: str = _setting(
         "", "Python environment of the embedded Triton; empty: $SLUICE_TRITON_ENV, else ./.venv-triton.", path=True)
+    compute_capabilities: tuple[str, ...] = _setting((), "Of remote Tritons' GPUs (\"9.0\"). Embedded: found out.")
+    tensorrt_version: str = _setting("", "Of remote Tritons, exactly (\"10.13.2\"); empty: none. Embedded: found out.")
     work_folder: str = _setting(
         ".sluice/triton", "Where the embedded Triton keeps its log, state and rendered models; belongs to one gateway.",
         path=True)
@@ -259,8 +261,7 @@ class TelemetryConfig:
         200, "Model versions with metrics of their own; further ones share the label \"_other\".",
         minimum=1, maximum=10_000)
     drift_sample_every: int = _setting(
-        16, "One request in so many is compared with its version's input statistics (docs/drift.md); 0: none is.",
-        minimum=0, maximum=1_000_000)
+        16, "One request in so many is compared with calibration (docs/drift.md); 0: none.", minimum=0, maximum=10**6)
     loop_probe_ms: int = _setting(
         100, "How often the event loop's lag is measured.", minimum=10, maximum=60_000)
     log_level: Literal["debug", "info", "warning", "error"] = _setting(

@@ -14,6 +14,8 @@ from gateway.registry.layout import is_model_name
 
 _BUCKET = re.compile(r"s3://[A-Za-z0-9._-]+(?:/[^?#]*)?")
 _OWNER = re.compile(r"[a-z0-9-]{1,32}")
+_CAPABILITY = re.compile(r"[0-9]{1,2}\.[0-9]")
+_VERSION = re.compile(r"[0-9]+(?:\.[0-9]+){1,3}")
 _ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 
 
@@ -88,6 +90,14 @@ def _triton(config: Config) -> Iterator[str]:
             yield f"triton.addresses: '{address}' is not host:port (such as 127.0.0.1:8001)"
     if len(set(triton.addresses)) != len(triton.addresses):
         yield "triton.addresses names one Triton twice"
+    for capability in triton.compute_capabilities:
+        if _CAPABILITY.fullmatch(capability) is None:
+            yield f"triton.compute_capabilities: '{capability}' is not a compute capability (such as 9.0)"
+    if triton.tensorrt_version and _VERSION.fullmatch(triton.tensorrt_version) is None:
+        yield f"triton.tensorrt_version: '{triton.tensorrt_version}' is not a version (such as 10.13.2)"
+    if triton.mode == "embedded" and (triton.compute_capabilities or triton.tensorrt_version):
+        yield ("triton.compute_capabilities and triton.tensorrt_version are about remote Tritons: what the embedded "
+               "one has is found out")  # fmt: skip
     if triton.mode == "embedded" and not triton.work_folder:
         yield "triton.work_folder must not be empty"
 

@@ -119,6 +119,10 @@ class RepositoryControl(Protocol):
         """
         ...
 
+    async def fits(self, version: ModelVersion) -> None:
+        """Returns if that replica can execute the version as far as can be told beforehand; raises GatewayError."""
+        ...
+
     async def unload(self, version: ModelVersion) -> None: ...
 
     async def is_ready(self, version: ModelVersion) -> bool | None:

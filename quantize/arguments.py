@@ -116,6 +116,8 @@ def _policy(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="multiply-adds in integer kernels (0.7 with Conv, else 0.5)",
     )
+    add("--engines", action="store_true", default=None,
+        help="also publish the TensorRT-RTX engine of the tensorrt target (compute capability 8.9)")  # fmt: skip
     add("--allow-slower", action="store_true", default=None, help="publish although INT8 is slower somewhere; recorded")
     add(
         "--force",

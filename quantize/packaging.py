@@ -20,12 +20,14 @@ from gateway.registry.manifest import Manifest
 from gateway.tensors import DataType
 from quantize.conversion import record_of
 from quantize.data_checks import vocabularies
+from quantize.errors import UnsupportedModel
 from quantize.graph import Graph, TensorSpec
 from quantize.input_sketch import live_statistics
 from quantize.parent import graph_names, parent_of
 from quantize.pipeline import Outcome
 from quantize.report_html import html_of
 from quantize.runtimes import RUNTIMES
+from quantize.tensorrt_rtx import engine_entry
 
 GOLDEN_ROWS = 4
 REPORTED_BINS = 128
@@ -91,7 +93,26 @@ def _artifacts(outcome: Outcome, folder: Path, parent: Manifest | None, home: Pa
             )  # fmt: skip
             (folder / path).with_name(RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         targets.append({"name": target, "artifacts": [path], "parameters": dict(parameters)})
-    return targets
+    return [*_engines(outcome, folder, names), *targets]
+
+
+def _engines(outcome: Outcome, folder: Path, names: dict[str, str]) -> list[dict[str, Any]]:
+    """Writes the engine of the TensorRT graph where it was asked for; first, because it is the quickest where it fits.
+
+    Raises:
+        UnsupportedModel: it was asked for, and its outputs have other names than callers know them by.
+    """
+    result = outcome.results.get("tensorrt")
+    if not outcome.policy.engines or result is None or result.plan is None or "tensorrt" not in outcome.published:
+        return []
+    if any(own != public for own, public in names.items()):
+        raise UnsupportedModel("--engines: an engine's outputs cannot be renamed, and this model's have public names")
+    engine = result.plan
+    name = f"tensorrt-rtx{engine.version}-{engine.capability.lower()}"
+    (folder / "artifacts" / name).mkdir()
+    (folder / "artifacts" / name / "model.plan").write_bytes(engine.plan)
+    entry = engine_entry(engine, {spec.name: spec.dims[1:] for spec in outcome.prepared.inputs})
+    return [{"name": name, "artifacts": [f"artifacts/{name}/model.plan"], "engine": entry}]
 
 
 def _source(outcome: Outcome, parent: Manifest | None, home: Path) -> dict[str, Any]:

@@ -42,6 +42,7 @@ class Policy:
     fewest_agreement: str = "0.97"
     fewest_coverage: float | None = None
     allow_slower: bool = False
+    engines: bool = False
     force: bool = False
     max_batch_size: int = 32
     calibration_rows: int = 512

@@ -59,6 +59,7 @@ class TargetResult:
     batch_difference: float | None = None
     speed: list[Latency] = field(default_factory=list)
     built: dict[str, Any] | None = None
+    plan: tensorrt_rtx.BuiltEngine | None = None
     further: dict[str, Any] | None = None
 
     @property
@@ -207,6 +208,7 @@ def _build(result: TargetResult, prepared: Prepared) -> None:
         for problem in error.problems:
             result.judgement.broken(problem)
         return
+    result.plan = engine
     result.built = {
         "parsed": True,
         "built": True,

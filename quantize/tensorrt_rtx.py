@@ -7,6 +7,7 @@ capability that is named; it cannot run the engine here, so nothing of accuracy 
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +64,22 @@ def build(model: bytes, *, rows: tuple[int, int, int], length: int = 64, capabil
     if plan is None:
         raise UnsupportedModel(f"TensorRT's builder refuses the graph: {'; '.join(logger.errors)[:400]}")
     return BuiltEngine(bytes(plan), str(trt.__version__), capability, network.num_layers, rows)
+
+
+def engine_entry(engine: BuiltEngine, inputs: Mapping[str, tuple[int | None, ...]], length: int = 64) -> dict[str, Any]:
+    """Returns what the manifest says of the engine; `inputs` are shapes without rows, None where any size will do."""
+    major, minor = engine.capability.removeprefix("SM")[:-1], engine.capability[-1]
+    profiles = {
+        name: {key: [rows, *(length if d is None else d for d in dims)]
+               for key, rows in zip(("min", "opt", "max"), engine.rows, strict=True)}
+        for name, dims in inputs.items()
+    }  # fmt: skip
+    return {
+        "runtime": "tensorrt-rtx",
+        "version": engine.version,
+        "compute_capability": f"{major}.{minor}",
+        "profiles": profiles,
+    }
 
 
 def _dim(dim: int, axis: int, rows: int, length: int) -> int:

@@ -10,6 +10,8 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
+from gateway.backends.device import Device
+from gateway.backends.device_probe import probe
 from gateway.backends.triton import TritonBackend
 from gateway.backends.triton_channel import TritonChannel
 from gateway.backends.triton_control import LoadedModels, TritonControl
@@ -100,7 +102,8 @@ class Backends:
         triton = self._config.triton
         work = await asyncio.to_thread(Path(triton.work_folder).absolute)
         environment = await asyncio.to_thread(find_environment, triton.environment or None, work)
-        placement = DiskPlacement(work / "repository", self._look_up, lambda model: RenderOptions())
+        device = await asyncio.to_thread(probe, environment.backends, environment.library_path)
+        placement = DiskPlacement(work / "repository", self._look_up, lambda model: RenderOptions(device=device))
         self.repository = placement.models
         self.process = TritonProcess(
             environment,
@@ -140,8 +143,10 @@ class Backends:
             self._source = self._source or LoadedModels(channel)
         else:
             owner = triton.owner or self._owner()
+            runtimes = {"tensorrt": triton.tensorrt_version} if triton.tensorrt_version else {}
+            device = Device(compute_capabilities=triton.compute_capabilities, runtimes=runtimes)
             names = VersionedNames(owner)
-            placement = PushPlacement(self._look_up, lambda model: RenderOptions(owner=owner))
+            placement = PushPlacement(self._look_up, lambda model: RenderOptions(owner=owner, device=device))
         control = TritonControl(channel, names, placement, pause, triton.load_timeout_ms * _MILLISECOND)
         self.replicas.append(Replica(address, TritonBackend(channel, names), control))
 

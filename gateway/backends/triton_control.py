@@ -74,6 +74,11 @@ class TritonControl:
             if await self._loaded_as(version) != fingerprint:
                 raise GatewayError(ErrorCode.BACKEND_FAILED, f"{version} was loaded, but something else answers for it")
 
+    async def fits(self, version: ModelVersion) -> None:
+        """See `ports.RepositoryControl.fits`: there is a target, and an engine was built for what is there."""
+        if self._placement is not None:
+            await self._placement.fingerprint(version)
+
     async def unload(self, version: ModelVersion) -> None:
         """Unloads and waits until it is gone; a version that is not there is no error.
 

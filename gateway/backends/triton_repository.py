@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from gateway.backends.device import NO_DEVICE, Device, EngineDescription, misfits
 from gateway.backends.triton_config import EnumName, to_json, triton_datatype
 from gateway.errors import ErrorCode, GatewayError
 from gateway.messages import ParameterValue
@@ -22,6 +23,8 @@ from gateway.versions import ModelVersion
 _TEMPLATES = Path(__file__).parent / "triton_models"
 _GRAPH_ENGINES = ("onnxruntime", "openvino")
 _RUNNABLE = ("openvino", "onnxruntime", "python")
+_FIRST = {"python": "model.py", "tensorrt": "model.plan"}
+"""What Triton calls the first artifact."""
 FINGERPRINT = "sluice_fingerprint"
 """The Triton parameter that says which version, rendered how, a loaded model is; only models of ours have it."""
 
@@ -52,6 +55,8 @@ class TargetDescription(Protocol):
     def artifacts(self) -> tuple[str, ...]: ...
     @property
     def parameters(self) -> Mapping[str, ParameterValue]: ...
+    @property
+    def engine(self) -> EngineDescription | None: ...
 
 
 class VersionDescription(Protocol):
@@ -79,9 +84,9 @@ Lookup = Callable[[ModelVersion], tuple[VersionDescription, Path]]
 class RenderOptions:
     """How versions are run; each None is left to the version's own target parameters, then to the built-in default.
 
-    `target_order` ranks target names or kinds, and a version runs the first it has; empty means that it runs the first
-    of its own targets that the python backend can execute. `instance_count` is Triton's instances
-    per model, `intra_op_threads` an engine's threads (0 = the engine decides). `dynamic_batching` switches Triton's own
+    `target_order` ranks target names or kinds, and a version runs the first it has that runs here; empty means the
+    first of its own targets that does. `instance_count` is Triton's instances per model, `intra_op_threads` an engine's
+    threads (0 = the engine decides), `device` what TensorRT engines must fit. `dynamic_batching` switches Triton's own
     batcher on, with `max_queue_delay_us` of delay. Behind the gateway, which keeps one batch running and one staged, it
     has nothing to merge and its extra hop costs 10 to 20 % of the calls; callers who bypass the gateway need it.
     `owner` is the gateway that the models belong to in a Triton that several may use.
@@ -92,6 +97,7 @@ class RenderOptions:
     intra_op_threads: int | None = None
     dynamic_batching: bool = False
     max_queue_delay_us: int = 0
+    device: Device = NO_DEVICE
     owner: str = ""
 
 
@@ -129,24 +135,38 @@ def triton_name(version: ModelVersion, owner: str = "") -> str:
     return f"{version.model_name}.v{version.number}" + (f".{owner}" if owner else "")
 
 
-def choose_target(description: VersionDescription, order: Sequence[str]) -> TargetDescription:
-    """Returns the version's best target by `order`; empty leaves the choice to the version.
+def choose_target(
+    description: VersionDescription, order: Sequence[str], device: Device = NO_DEVICE
+) -> TargetDescription:
+    """Returns the version's best target by `order` that runs on `device`; empty leaves the choice to the version.
 
     Raises:
-        GatewayError: BACKEND_FAILED, none of its targets can run here.
+        GatewayError: BACKEND_FAILED, none of its targets can run here; it says why for each.
     """
-    runnable = [target for target in description.targets if target.kind in _RUNNABLE]
+    reasons = {target.name: _why_not(target, description, device) for target in description.targets}
+    runnable = [target for target in description.targets if not reasons[target.name]]
     if not order and runnable:
         return runnable[0]
     for wanted in order:
         for target in runnable:
             if wanted in (target.name, target.kind):
                 return target
-    has, runs = ", ".join(target.name for target in description.targets), ", ".join(order or _RUNNABLE)
-    raise GatewayError(
-        ErrorCode.BACKEND_FAILED,
-        f"{description.version} has no target that runs here (it has {has}; this gateway runs {runs})",
-    )
+    asked = f" among {', '.join(order)}" if order else ""
+    said = "; ".join(f"{name}: {', '.join(why) or 'not asked for'}" for name, why in reasons.items())
+    raise GatewayError(ErrorCode.BACKEND_FAILED, f"{description.version} has no target that runs here{asked} ({said})")
+
+
+def _why_not(target: TargetDescription, description: VersionDescription, device: Device) -> list[str]:
+    """Returns why the target cannot run here; empty if it can."""
+    if target.kind in _RUNNABLE:
+        return []
+    if target.engine is not None:
+        return misfits(target.engine, tuple(description.inputs), description.max_batch_size, device)
+    if target.kind == "tensorrt" and target.name == target.kind:
+        return ["a graph that TensorRT engines are built from, not an engine"]
+    if target.kind == "tensorrt":
+        return ["its manifest does not say by what and for what the engine was built"]
+    return [f"this gateway runs {', '.join(_RUNNABLE)} and TensorRT engines"]
 
 
 def render(description: VersionDescription, folder: Path, options: RenderOptions) -> RenderedModel:
@@ -155,7 +175,7 @@ def render(description: VersionDescription, folder: Path, options: RenderOptions
     Raises:
         GatewayError: BACKEND_FAILED, no target runs here or two artifacts share a file name.
     """
-    target = choose_target(description, options.target_order)
+    target = choose_target(description, options.target_order, options.device)
     parameters: dict[str, ParameterValue] = dict(target.parameters)
     instances = parameters.pop("instance_count", 1)
     if options.instance_count is not None:
@@ -167,7 +187,7 @@ def render(description: VersionDescription, folder: Path, options: RenderOptions
         parameters |= {"engine": target.kind, "model_file": Path(target.artifacts[0]).name}
         files["1/model.py"] = _TEMPLATES / "onnx_model.py"
     for index, artifact in enumerate(target.artifacts):
-        name = "model.py" if target.kind == "python" and index == 0 else Path(artifact).name
+        name = _FIRST.get(target.kind, Path(artifact).name) if index == 0 else Path(artifact).name
         _add(files, f"1/{name}", folder / artifact, description)
     for tensor in description.outputs:
         if tensor.labels is not None:
@@ -175,7 +195,7 @@ def render(description: VersionDescription, folder: Path, options: RenderOptions
     return RenderedModel(
         name=triton_name(description.version, options.owner),
         target=target.name,
-        config=_config(description, int(instances), parameters, options),
+        config=_config(description, target, int(instances), parameters, options),
         files=files,
     )
 
@@ -189,18 +209,24 @@ def _add(files: dict[str, Path | bytes], path: str, source: Path, description: V
 
 
 def _config(
-    description: VersionDescription, instances: int, parameters: Mapping[str, ParameterValue], options: RenderOptions
+    description: VersionDescription,
+    target: TargetDescription,
+    instances: int,
+    parameters: Mapping[str, ParameterValue],
+    options: RenderOptions,
 ) -> dict[str, Any]:
     config: dict[str, Any] = {
         "name": triton_name(description.version, options.owner),
-        "backend": "python",
+        "backend": "tensorrt" if target.engine is not None else "python",
         "max_batch_size": description.max_batch_size,
         "input": [_tensor(tensor) | ({"optional": True} if tensor.optional else {}) for tensor in description.inputs],
         "output": [
             _tensor(tensor) | ({"label_filename": Path(tensor.labels).name} if tensor.labels else {})
             for tensor in description.outputs
         ],
-        "instance_group": [{"count": instances, "kind": EnumName("KIND_CPU")}],
+        "instance_group": [
+            {"count": instances, "kind": EnumName("KIND_GPU" if target.engine is not None else "KIND_CPU")}
+        ],
     }
     if description.max_batch_size > 0 and options.dynamic_batching:
         config["dynamic_batching"] = {"max_queue_delay_microseconds": options.max_queue_delay_us}

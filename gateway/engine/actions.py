@@ -149,6 +149,9 @@ class Actions:
             everywhere = range(len(self._replicas))
             self._quarantine.put(incoming, error.message, everywhere, guilty=isinstance(error, Unfit))
             return
+        if (why := await self._fits_nowhere(incoming)) is not None:
+            self._quarantine.put(incoming, why, range(len(self._replicas)))
+            return
         if action.kind is ActionKind.DRAIN:
             served = self._versions.get(version)
             if served is not None:
@@ -162,6 +165,17 @@ class Actions:
             await self._pause(_LOOK_S)
         async with replica.single_file:
             await self._take_off(version, replica)
+
+    async def _fits_nowhere(self, version: ModelVersion) -> str | None:
+        """Returns why no replica can execute the version; None if one can."""
+        why = None
+        for replica in self._replicas:
+            try:
+                await replica.control.fits(version)
+                return None
+            except GatewayError as error:
+                why = error.message
+        return why
 
     async def _unload(self, version: ModelVersion) -> None:
         self._versions.give_up(version)

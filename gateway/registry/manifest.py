@@ -16,6 +16,7 @@ from typing import Any
 
 from gateway.messages import ParameterValue
 from gateway.registry.document import DocumentError, Reader, parse_object
+from gateway.registry.engine_entry import EngineEntry, parse_engine
 from gateway.registry.input_statistics import parse_input_statistics
 from gateway.registry.layout import MANIFEST_FILE, is_model_name, relative_problem
 from gateway.tensors import DATATYPES, DataType
@@ -85,12 +86,13 @@ class TargetEntry:
     """One way to execute the version: `artifacts` are paths from `files`, the one to load first.
 
     `parameters` are the target's own; `instance_count` sets Triton's instances, all others (`intra_op_threads`, …)
-    reach the model as Triton parameters.
+    reach the model as Triton parameters. `engine` says what a compiled target was built for.
     """
 
     name: str
     artifacts: tuple[str, ...]
     parameters: Mapping[str, ParameterValue] = field(default_factory=dict)
+    engine: EngineEntry | None = None
 
     @property
     def kind(self) -> str:
@@ -188,8 +190,9 @@ def _target(reader: Reader) -> TargetEntry:
     for key, value in parameters.items():
         if not isinstance(value, bool | int | float | str):
             reader.problem(f"parameters.{key}", "must be a string, a number or a boolean")
+    engine = parse_engine(reader.child("engine")) if reader.has("engine") else None
     reader.close()
-    return TargetEntry(name, artifacts, parameters)
+    return TargetEntry(name, artifacts, parameters, engine)
 
 
 def _file(reader: Reader) -> FileEntry:

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from gateway import cli
+from gateway.backends.device import NO_DEVICE
+from gateway.backends.triton_repository import choose_target
 from gateway.registry.integrity import verify_version
 from gateway.registry.manifest import parse_manifest
 from tests.support import onnx_models
@@ -65,6 +67,23 @@ def test_a_good_model_is_published_and_verifies(
     assert (statistics.name, statistics.rows, len(statistics.edges), statistics.vocabulary) == ("x", 64, 9, None)
     assert cli.main(["quantize", "verify", str(folder), "--json"]) == 0
     assert set(json.loads(capsys.readouterr().out)["targets"]) == {"openvino", "onnxruntime"}
+
+
+def test_an_engine_says_what_it_was_built_for(
+    capsys: pytest.CaptureFixture[str], tiny: tuple[str, str, str], registry: Path
+) -> None:
+    code, report = publish(capsys, tiny, registry, "--target", "openvino", "--target", "tensorrt", "--engines")
+    assert code == 0, report
+    folder = registry / "tiny" / "1"
+    manifest = parse_manifest((folder / "manifest.json").read_bytes())
+    first = manifest.targets[0]
+    assert first.engine is not None
+    assert (first.kind, first.engine.runtime, first.engine.compute_capability) == ("tensorrt", "tensorrt-rtx", "8.9")
+    assert first.name == f"tensorrt-rtx{first.engine.version}-sm89"
+    (profile,) = first.engine.profiles.values()
+    assert (profile.smallest[0], profile.largest[0]) == (1, manifest.max_batch_size)
+    assert (folder / first.artifacts[0]).stat().st_size > 0
+    assert choose_target(manifest, (), NO_DEVICE).name == "openvino", "without a GPU the next target serves"
 
 
 def test_a_changed_byte_is_an_integrity_failure(

@@ -34,6 +34,9 @@ class NoControl:
     async def load(self, version: ModelVersion) -> None:
         raise AssertionError("not used")
 
+    async def fits(self, version: ModelVersion) -> None:
+        raise AssertionError("not used")
+
     async def unload(self, version: ModelVersion) -> None:
         raise AssertionError("not used")
 

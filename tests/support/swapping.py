@@ -40,6 +40,7 @@ class Scripted:
         self.available = True
         self.versions: set[ModelVersion] = set()
         self.loads: list[ModelVersion] = []
+        self.misfit: Callable[[ModelVersion], str | None] = lambda version: None
         self.fault: Callable[[ModelVersion], str | None] = lambda version: None
         self.metadata_of: Callable[[ModelVersion], ModelMetadata] = lambda version: METADATA
         self.shape_of: Callable[[tuple[int, ...]], tuple[int, ...]] = lambda shape: shape
@@ -96,6 +97,10 @@ class Scripted:
             self.versions.add(version)
         finally:
             self._working.discard(version)
+
+    async def fits(self, version: ModelVersion) -> None:
+        if (reason := self.misfit(version)) is not None:
+            raise GatewayError(ErrorCode.BACKEND_FAILED, reason)
 
     async def unload(self, version: ModelVersion) -> None:
         assert not self._working, f"{version} is unloaded from {self.name} while {self._working} is loaded"

@@ -26,7 +26,21 @@ FULL: dict[str, Any] = document() | {
     "description": "d",
     "inputs": [{"name": "X", "datatype": "FP32", "shape": [3, -1], "optional": True}],
     "outputs": [{"name": "Y", "datatype": "BYTES", "shape": [1], "labels": ARTIFACT}],
-    "targets": [{"name": "tensorrt-10.13-sm90", "artifacts": [ARTIFACT], "parameters": {"a": 1, "b": "c", "d": True}}],
+    "targets": [
+        {
+            "name": "tensorrt-10.13-sm90",
+            "artifacts": [ARTIFACT],
+            "parameters": {"a": 1, "b": "c", "d": True},
+            "engine": {
+                "runtime": "tensorrt",
+                "version": "10.13.2",
+                "compute_capability": "9.0",
+                "version_compatible": True,
+                "hardware_compatible": False,
+                "profiles": {"X": {"min": [1], "opt": [2], "max": [4]}},
+            },
+        }
+    ],
     "metrics": {"auc": 0.5},
     "input_statistics": {
         "X": {
@@ -62,6 +76,8 @@ GOOD_PATHS = ["a", ".a", "a/.b", "...", "a/...b", "ä/b c"]
 # A label or artifact that is not listed is the parser's business alone.
 BEYOND_A_SCHEMA = ("outputs.0.labels", "targets.0.artifacts", "targets.0.artifacts.0", "files.0.conversion.record",
                    "files.1.path", "inputs.0.name", "input_statistics")  # fmt: skip
+# That a profile's shapes have equally many dimensions and rise.
+BEYOND_A_SCHEMA += tuple(f"targets.0.engine.profiles.X.{p}" for p in ("min", "opt", "max", "min.0", "opt.0", "max.0"))
 # That a histogram's shares add up to 1 and are one more than the edges, that min is not above max, whose input it is.
 BEYOND_A_SCHEMA += tuple(f"input_statistics.X.{p}" for p in (
     "min", "max", "histogram.edges", "histogram.edges.0", "histogram.shares", "histogram.shares.0",
