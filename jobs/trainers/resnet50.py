@@ -20,6 +20,7 @@ import json
 import math
 import os
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -256,13 +257,21 @@ def write(folder: Path, training: Training, right: int, rows: int, options: argp
         "stages": options.stages, "rate": options.rate, "torch": str(torch.__version__),
     }  # fmt: skip
     _put(folder / "resnet50.pth", lambda path: torch.save(network.state_dict(), path))
-    example = torch.zeros(2, 3, SIDE, SIDE)
-    names: dict[str, Any] = {"input_names": ["image"], "output_names": ["logits"]}
-    axes = {"image": {0: "rows"}, "logits": {0: "rows"}}
-    _put(folder / "resnet50.onnx", lambda path: torch.onnx.export(
-        network, (example,), str(path), opset_version=OPSET, dynamic_axes=axes, dynamo=False, **names))  # fmt: skip
+    _put(folder / "resnet50.onnx", lambda path: _export(network, path))
     _put(folder / "resnet50.json", lambda path: path.write_text(json.dumps(figures, indent=2) + "\n"))
     print(json.dumps(figures), flush=True)
+
+
+def _export(network: Any, path: Path) -> None:
+    names: dict[str, Any] = {"input_names": ["image"], "output_names": ["logits"]}
+    axes = {"image": {0: "rows"}, "logits": {0: "rows"}}
+    with warnings.catch_warnings():
+        # The new exporter needs onnxscript and writes another graph every other release.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.onnx.export(
+            network, (torch.zeros(2, 3, SIDE, SIDE),), str(path), opset_version=OPSET, dynamic_axes=axes, dynamo=False,
+            **names,
+        )  # fmt: skip
 
 
 def _put(path: Path, make: Any) -> None:
