@@ -14,44 +14,17 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
+from gateway.config_rules import port as _port
+from gateway.config_rules import rule_of
+from gateway.config_rules import setting as _setting
+
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 _DAY_MS = 24 * 3600 * 1000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
-    """What is known about a setting besides its type: meaning, inclusive bounds, allowed words.
-
-    `path` values are file names: a relative one in the file is relative to that file. `secret` values come from the
-    environment only and are never shown.
-    """
-
-    doc: str
-    minimum: int | None = None
-    maximum: int | None = None
-    choices: tuple[str, ...] = ()
-    path: bool = False
-    secret: bool = False
-
-
-def _setting(default: Any, doc: str, **rule: Any) -> Any:
-    rule_ = Rule(doc=doc, **rule)
-    return field(default=default, repr=not rule_.secret, metadata={"rule": rule_})
-
-
-def _port(default: int, doc: str) -> Any:
-    return _setting(default, doc + " 0 takes any free one.", minimum=0, maximum=65535)
 
 
 def _inherited(name: str) -> Any:
     """Returns a setting of one model that is unset, with the rule of the batching default of the same name."""
     return field(default=None, metadata={"rule": rule_of(BatchingConfig.__dataclass_fields__[name])})
-
-
-def rule_of(setting: dataclasses.Field[Any]) -> Rule:
-    """Returns the rule of a field of one of the section classes below."""
-    rule: Rule = setting.metadata["rule"]
-    return rule
 
 
 # The tables below are laid out by hand: one or two lines a setting can be read, five cannot.

@@ -19,8 +19,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from gateway.config import SECTIONS, Config, ModelConfig, Rule, rule_of
+from gateway.config import SECTIONS, Config, ModelConfig
 from gateway.config_checks import cross_check, is_model_name
+from gateway.config_rules import Rule, rule_of
 
 ENVIRONMENT_PREFIX = "SLUICE__"
 MAX_FILE_BYTES = 1 << 20

@@ -7,7 +7,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from gateway.config import SECTIONS, Config, ModelConfig, rule_of
+from gateway.config import SECTIONS, Config, ModelConfig
+from gateway.config_rules import rule_of
 
 WITHHELD = "(withheld)"
 

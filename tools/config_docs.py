@@ -12,8 +12,9 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from gateway.config import SECTIONS, Config, ModelConfig, rule_of
+from gateway.config import SECTIONS, Config, ModelConfig
 from gateway.config_printing import literal
+from gateway.config_rules import rule_of
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "configuration.md"
 
