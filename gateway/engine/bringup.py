@@ -8,7 +8,7 @@ use is warm. The first step that fails ends it, with the reason.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from gateway.core.compatibility import differences
@@ -57,12 +57,14 @@ class BringUp:
         clock: Clock,
         serve: Callable[[ModelVersion, ModelMetadata], ServedVersion],
         on_state: Callable[[ModelVersion, VersionState, str], None],
+        pause: Callable[[float], Awaitable[None]],
     ) -> None:
         """`serve` builds a version's scheduler; `on_state` hears how far a version is."""
         self._records = records
         self._clock = clock
         self._serve = serve
         self._on_state = on_state
+        self._pause = pause
 
     async def vouch(self, version: ModelVersion) -> VersionRecord | None:
         """Returns what is recorded of the version, its files proved. Raises Unfit or Unread.
@@ -119,7 +121,9 @@ class BringUp:
             self._on_state(version, VersionState.WARMING, replica.name)
         if record is not None and record.golden is not None:
             await _prove(version, replica, record.golden, metadata)
-        await warm(current, replica, self._clock, record.warmup if record is not None else (), old.batch_sizes)
+        await warm(
+            current, replica, self._clock, self._pause, record.warmup if record is not None else (), old.batch_sizes
+        )
         return current
 
 

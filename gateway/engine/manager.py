@@ -73,7 +73,7 @@ class VersionManager:
         self._options = options
         self._versions = VersionTable(clock, observer, options.drain_limit)
         self._quarantine = Quarantine(clock)
-        bring_up = BringUp(records, clock, serve, observer.version_state)
+        bring_up = BringUp(records, clock, serve, observer.version_state, pause)
         self._succession = Succession(records)
         self._silence = Silence(replicas, clock)
         self._actions = Actions(self, replicas, self._versions, self._quarantine, bring_up, self._succession, pause)

@@ -10,7 +10,7 @@ with other rows than it was sent is refused: cutting its outputs would give call
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 
 from gateway.core.golden import cut, rows_of
 from gateway.engine.replicas import Replica
@@ -24,24 +24,31 @@ from gateway.versions import TensorData
 
 _log = logging.getLogger("sluice.warmup")
 _BUDGET: Nanos = 3_000_000_000
+_LONGEST_PAUSE: Nanos = 500_000_000
 _FREE_DIMENSION = 8
 _TELLING_ROWS = 2
 
 
 async def warm(
-    served: ServedVersion, replica: Replica, clock: Clock, recorded: Sequence[TensorData], in_use: Iterable[int] = ()
+    served: ServedVersion,
+    replica: Replica,
+    clock: Clock,
+    pause: Callable[[float], Awaitable[None]],
+    recorded: Sequence[TensorData],
+    in_use: Iterable[int] = (),
 ) -> None:
     """Runs 1, 2, 4 … up to the largest batch, and the sizes `in_use`, smallest first, each twice.
 
     When the time budget is spent, sizes in use are run once and the others are left out; except two rows, because one
-    row cannot tell an output that grows with its rows from one that does not.
+    row cannot tell an output that grows with its rows from one that does not. Where other versions serve on the
+    replica, each run is followed by a `pause` of its own length, which is not counted: callers get half of the machine.
 
     Raises:
         GatewayError: the replica went away, the version cannot answer its recorded inputs, or an output has other rows.
     """
-    started, used, skipped = clock.now(), frozenset(in_use), []
+    spent, used, skipped = 0, frozenset(in_use), []
     for rows in _sizes(served, used):
-        late = clock.now() - started > _BUDGET
+        late = spent > _BUDGET
         if late and rows not in used and rows != _TELLING_ROWS:
             skipped.append(rows)
             continue
@@ -49,13 +56,17 @@ async def warm(
         for again in (False,) if late else (False, True):
             before = clock.now()
             outcome = await execute(replica, served.version, tensors, rows)
+            elapsed = clock.now() - before
+            spent += elapsed
             if isinstance(outcome, GatewayError):
                 _failed(outcome, served, rows, bool(recorded))
                 return
             if served.metadata.max_batch_size > 0:
                 _check_rows(outcome, rows)
             if again:
-                served.scheduler.profile.observe(rows, clock.now() - before)
+                served.scheduler.profile.observe(rows, elapsed)
+            if any(version != served.version for version in replica.ready_versions):
+                await pause(min(elapsed, _LONGEST_PAUSE) / 1e9)
     if skipped:
         _log.info("%s: there was no time to warm batches of %s rows", served.version, ", ".join(map(str, skipped)))
 
