@@ -14,7 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +61,10 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+class Ended(Exception):
+    """A server ended before it answered; most likely somebody else took one of its ports."""
+
+
 @contextmanager
 def running(command: list[str], log: Path, url: str, environment: dict[str, str] | None = None) -> Iterator[None]:
     """Runs a server until it answers at `url` with anything, and ends it afterwards."""
@@ -72,7 +76,8 @@ def running(command: list[str], log: Path, url: str, environment: dict[str, str]
     try:
         deadline = time.time() + _START_S
         while not answers(url):
-            assert process.poll() is None, log.read_text()
+            if process.poll() is not None:
+                raise Ended(log.read_text()[-3000:])
             assert time.time() < deadline, f"{command[0]} does not answer\n{log.read_text()[-3000:]}"
             process_ended(process, 0.1)
         yield
@@ -103,6 +108,20 @@ def answers(url: str) -> bool:
 
 @contextmanager
 def seaweedfs(folder: Path) -> Iterator[S3]:
+    """Tries other ports if one of its eight was taken in the meantime."""
+    with ExitStack() as stack:
+        for left in (2, 1, 0):
+            try:
+                server = stack.enter_context(_seaweedfs(folder))
+                break
+            except Ended:
+                if not left:
+                    raise
+        yield server
+
+
+@contextmanager
+def _seaweedfs(folder: Path) -> Iterator[S3]:
     identity = {
         "name": "tests",
         "credentials": [{"accessKey": KEY, "secretKey": SECRET}],

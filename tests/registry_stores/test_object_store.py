@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,11 +20,10 @@ from gateway.registry.switching import retire_version, serve_version
 from gateway.registry.verifying import models_in, verify_model
 from gateway.versions import ModelVersion
 from tests.registry_stores.servers import S3
-from tests.support.processes import ROOT
+from tests.support.publishers import Nursery, publisher
 from tests.support.registry import ARTIFACT, prepared
 
 KEY = "m/serving.json"
-PROGRAM = str(Path(__file__).with_name("publisher_process.py"))
 STEPS = 15
 SERVE = PublishOptions(serve=True)
 
@@ -36,14 +33,11 @@ def source(tmp_path: Path) -> Path:
     return prepared(tmp_path / "prepared")
 
 
-def publisher(
-    server: S3, location: str, source: Path, kill_at: int, rounds: int = 1, actor: str = "p"
-) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **server.environment}
-    return subprocess.Popen(
-        [sys.executable, PROGRAM, location, str(source), str(kill_at), str(rounds), actor],
-        stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment,
-    )  # fmt: skip
+@pytest.fixture(scope="module")
+def nursery(seaweedfs: S3) -> Iterator[Nursery]:
+    found = Nursery(seaweedfs.environment)
+    yield found
+    found.close()
 
 
 def test_a_store_that_ignores_preconditions_is_refused(rclone: S3, location: str, source: Path) -> None:
@@ -127,12 +121,12 @@ def test_a_changed_object_is_found_and_named(store: ObjectStore, source: Path, s
 
 
 @pytest.mark.parametrize("kill_at", range(1, STEPS + 1))
-def test_a_publisher_killed_at_any_step(seaweedfs: S3, location: str, source: Path, kill_at: int) -> None:
+def test_a_publisher_killed_at_any_step(
+    nursery: Nursery, seaweedfs: S3, location: str, source: Path, kill_at: int
+) -> None:
     store = ObjectStore(location, **seaweedfs.settings)
     publish_version(store, source, "m", actor="a", options=SERVE)
-    process = publisher(seaweedfs, location, source, kill_at)
-    process.communicate(timeout=60)
-    assert process.returncode == -signal.SIGKILL
+    assert nursery.publish(location, source, kill_at)[0] == -signal.SIGKILL
     pointer = pointer_of(store, "m")
     assert pointer is not None
     assert pointer.desired in ((1,), (2,))
@@ -149,18 +143,20 @@ def test_a_publisher_killed_at_any_step(seaweedfs: S3, location: str, source: Pa
     assert verify_model(store, "m") == []
 
 
-def test_a_publisher_goes_through_these_many_steps(seaweedfs: S3, location: str, source: Path) -> None:
+def test_a_publisher_goes_through_these_many_steps(
+    nursery: Nursery, seaweedfs: S3, location: str, source: Path
+) -> None:
     store = ObjectStore(location, **seaweedfs.settings)
     publish_version(store, source, "m", actor="a", options=SERVE)
-    out, _ = publisher(seaweedfs, location, source, 0).communicate(timeout=60)
-    assert len(json.loads(out.splitlines()[-1])) == STEPS
+    code, steps = nursery.publish(location, source, 0)
+    assert (code, len(steps)) == (0, STEPS)
 
 
 def test_two_publishers_lose_nothing(server: S3, location: str, source: Path, store: ObjectStore) -> None:
-    processes = [publisher(server, location, source, 0, rounds=10, actor=actor) for actor in ("one", "two")]
+    processes = [publisher(location, source, 10, actor, server.environment) for actor in ("one", "two")]
     outputs = [process.communicate(timeout=240)[0].splitlines() for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
-    published = [json.loads(line) for lines in outputs for line in lines[:-1]]
+    published = [json.loads(line) for lines in outputs for line in lines]
     assert sorted(number for number, _ in published) == list(range(1, 21))
     assert sorted(generation for _, generation in published) == list(range(1, 21))
     pointer = pointer_of(store, "m")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,11 +16,10 @@ from gateway.registry.folder_store import FolderStore
 from gateway.registry.pointing import pointer_of
 from gateway.registry.publishing import PublishOptions, publish_version, recover
 from gateway.versions import ModelVersion
-from tests.support.processes import ROOT
+from tests.support.publishers import Nursery, publisher
 from tests.support.registry import prepared
 
 Desired = dict[str, tuple[int, ...]]
-PROGRAM = str(Path(__file__).with_name("publisher_process.py"))
 STEPS = [
     "started", "created .registry/numbers/m/2", "numbered", "wrote artifacts/python/model.py", "wrote the files",
     "checked the files", "wrote manifest.sha256", "wrote manifest.json", "placed", "visible", "journaled the version",
@@ -32,17 +30,11 @@ FIRST_OF_ALL = [
 ]  # fmt: skip
 
 
-def publisher(root: Path, source: Path, kill_at: int, rounds: int = 1, actor: str = "p") -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, PROGRAM, str(root), str(source), str(kill_at), str(rounds), actor],
-        stdout=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-
-
-def run(root: Path, source: Path, kill_at: int) -> tuple[int, list[str]]:
-    process = publisher(root, source, kill_at)
-    out, _ = process.communicate(timeout=60)
-    return process.returncode, out.splitlines()
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    found = Nursery()
+    yield found
+    found.close()
 
 
 def registry(tmp_path: Path, first: bool) -> tuple[Path, Path]:
@@ -69,10 +61,11 @@ def check_readers_see_whole_versions(
 
 
 @pytest.mark.parametrize(("first", "steps"), [(False, STEPS), (True, FIRST_OF_ALL)], ids=["next", "first"])
-def test_the_steps_are_those_where_a_publisher_is_killed(tmp_path: Path, first: bool, steps: list[str]) -> None:
+def test_the_steps_are_those_where_a_publisher_is_killed(
+    nursery: Nursery, tmp_path: Path, first: bool, steps: list[str]
+) -> None:
     root, new = registry(tmp_path, first)
-    code, lines = run(root, new, 0)
-    assert (code, json.loads(lines[-1])) == (0, steps)
+    assert nursery.publish(root, new, 0) == (0, steps)
 
 
 @pytest.mark.parametrize(
@@ -80,9 +73,9 @@ def test_the_steps_are_those_where_a_publisher_is_killed(tmp_path: Path, first: 
     [(False, at + 1) for at in range(len(STEPS))] + [(True, at + 1) for at in range(len(FIRST_OF_ALL))],
     ids=[f"next: {name}" for name in STEPS] + [f"first: {name}" for name in FIRST_OF_ALL],
 )
-def test_a_publisher_killed_at_any_step(tmp_path: Path, first: bool, kill_at: int) -> None:
+def test_a_publisher_killed_at_any_step(nursery: Nursery, tmp_path: Path, first: bool, kill_at: int) -> None:
     root, new = registry(tmp_path, first)
-    code, _ = run(root, new, kill_at)
+    code, _ = nursery.publish(root, new, kill_at)
     assert code == -signal.SIGKILL
     dead_number = 1 if first else 2
     old: Desired = {} if first else {"m": (1,)}
@@ -115,7 +108,7 @@ def test_two_publishers_lose_nothing(tmp_path: Path) -> None:
     root, new = registry(tmp_path, first=False)
     before = pointer_of(FolderStore(root), "m")
     assert before is not None
-    processes = [publisher(root, new, 0, rounds=25, actor=actor) for actor in ("one", "two")]
+    processes = [publisher(root, new, 25, actor) for actor in ("one", "two")]
     source, seen = DirectorySource(root), [before.generation]
     while any(process.poll() is None for process in processes):
         pointer = source.serving("m")
@@ -126,7 +119,7 @@ def test_two_publishers_lose_nothing(tmp_path: Path) -> None:
     assert seen == sorted(seen)
     outputs = [process.communicate()[0].splitlines() for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
-    published = [json.loads(line) for lines in outputs for line in lines[:-1]]
+    published = [json.loads(line) for lines in outputs for line in lines]
     assert sorted(number for number, _ in published) == list(range(2, 52))
     assert sorted(generation for _, generation in published) == list(range(2, 52))
     after = pointer_of(FolderStore(root), "m")
