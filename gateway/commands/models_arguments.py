@@ -24,6 +24,7 @@ def add_model_parsers(actions: Subparsers, add_config: AddConfig) -> None:
     listing.set_defaults(module="gateway.commands.models_list")
     fetch = actions.add_parser("fetch", help="fetch artifacts that the registry does not carry, checked by sha256")
     add_config(fetch)
+    fetch.add_argument("--json", action="store_true", help="print JSON")
     fetch.set_defaults(module="gateway.commands.models_fetch")
     _add_looking(actions, add_config)
     _add_publish(actions, add_config)

@@ -7,16 +7,21 @@ Some come out of pinned packages; INT8 graphs are made again from a recorded con
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
 from gateway.cli import BAD_USAGE, NO, OK
 from gateway.commands.configuration import configuration, report
+from gateway.commands.registry_access import refused
 from gateway.config_loading import ConfigError
 from gateway.registry.converting import Unmade, make, unmade
 from gateway.registry.directory import DirectorySource
 from gateway.registry.fetching import FetchError, fetch, missing
 from gateway.registry.opening import is_folder
+from gateway.registry.store import StoreError
 
 CACHE = Path(".cache") / "wheels"
 
@@ -30,25 +35,30 @@ def run(parsed: argparse.Namespace) -> int:
         return BAD_USAGE
     root = Path(location)
     if not is_folder(location):
-        print(
-            f"sluice: {location} is no folder: fetch artifacts into a folder, and publish from there", file=sys.stderr
-        )
-        return BAD_USAGE
+        text = f"{location} is no folder: fetch artifacts into a folder, and publish from there"
+        return refused(parsed, StoreError(text), BAD_USAGE)
     if not root.is_dir():
-        print(f"sluice: registry.root: {root} is not a folder", file=sys.stderr)
-        return BAD_USAGE
+        return refused(parsed, StoreError(f"registry.root: {root} is not a folder"), BAD_USAGE)
     try:
         wanted = missing(DirectorySource(root))
-        count = fetch(wanted, CACHE, lambda text: print(text, flush=True)) if wanted else 0
-        count += _make(unmade(DirectorySource(root)))
+        say = _say(sys.stderr if parsed.json else sys.stdout)
+        count = fetch(wanted, CACHE, say) if wanted else 0
+        made = _make(unmade(DirectorySource(root)), say)
     except (FetchError, OSError) as error:
-        print(f"sluice: {error}", file=sys.stderr)
-        return NO
+        return refused(parsed, error, NO)
+    if parsed.json:
+        print(json.dumps({"registry": str(root), "fetched": count, "made": made}))
+        return OK
+    count += made
     print(f"{count} file{'s' if count != 1 else ''} fetched into {root}" if count else f"{root}: nothing is missing")
     return OK
 
 
-def _make(wanted: list[Unmade]) -> int:
+def _say(stream: TextIO) -> Callable[[str], None]:
+    return lambda text: print(text, file=stream, flush=True)
+
+
+def _make(wanted: list[Unmade], say: Callable[[str], None]) -> int:
     if not wanted:
         return 0
     try:
@@ -60,6 +70,6 @@ def _make(wanted: list[Unmade]) -> int:
             "pip install 'sluice[quantize]'"
         ) from error
     try:
-        return make(wanted, repeat, lambda text: print(text, flush=True))
+        return make(wanted, repeat, say)
     except QuantizeError as error:
         raise FetchError(str(error)) from error

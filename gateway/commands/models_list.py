@@ -10,6 +10,7 @@ from typing import Any
 from gateway.cli import BAD_USAGE, NO, OK
 from gateway.commands.admin_client import AdminUnreachable, ask, split_address
 from gateway.commands.configuration import configuration, report
+from gateway.commands.registry_access import refused
 from gateway.commands.table import table
 from gateway.config_loading import ConfigError, admin_token
 
@@ -35,8 +36,7 @@ def run(parsed: argparse.Namespace) -> int:
     try:
         answer = ask(host, port, "/v1/models", token)
     except AdminUnreachable as error:
-        print(f"sluice: {error}", file=sys.stderr)
-        return NO
+        return refused(parsed, error, NO)
     print(json.dumps(answer, indent=2) if parsed.json else _shown(answer))
     return OK
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import json
 import socket
 import sys
 from collections.abc import Callable
@@ -35,11 +36,17 @@ def with_registry(parsed: argparse.Namespace, work: Callable[[Store], int]) -> i
                 for text in warnings:
                     print(f"sluice: warning: {text}", file=sys.stderr)
     except (PublishError, DocumentError) as error:
-        print(f"sluice: {error}", file=sys.stderr)
-        return NO
+        return refused(parsed, error, NO)
     except StoreError as error:
-        print(f"sluice: {error}", file=sys.stderr)
-        return CANNOT_ACCESS
+        return refused(parsed, error, CANNOT_ACCESS)
+
+
+def refused(parsed: argparse.Namespace, error: Exception, code: int) -> int:
+    """Says why nothing came of it, with --json on standard output too, and returns the exit code."""
+    if parsed.json:
+        print(json.dumps({"error": str(error)}))
+    print(f"sluice: {error}", file=sys.stderr)
+    return code
 
 
 def actor_of(parsed: argparse.Namespace) -> str:

@@ -14,7 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,7 +83,8 @@ def running(command: list[str], log: Path, url: str, environment: dict[str, str]
         yield
     finally:
         # The group was made for it: its own children only. Nothing of it is kept, so there is nothing to finish.
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
@@ -133,8 +134,8 @@ def _seaweedfs(folder: Path) -> Iterator[S3]:
     options = [f"-{name}={port}" for name, port in zip((*names, "s3.port.grpc"), ports, strict=True)]
     command = [
         program("weed"), "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3", f"-s3.port={s3}",
-        "-s3.port.iceberg=0", f"-s3.config={folder / 's3.json'}", "-webdav=false", "-master.volumeSizeLimitMB=64",
-        "-volume.max=8", *options,
+        "-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={folder / 's3.json'}", "-webdav=false",
+        "-master.volumeSizeLimitMB=64", "-volume.max=8", *options,
     ]  # fmt: skip
     endpoint = f"http://127.0.0.1:{s3}"
     with running(command, folder / "weed.log", endpoint):

@@ -18,6 +18,7 @@ from gateway.registry.publishing import PublishOptions, publish_version
 from gateway.registry.store import AlreadyThere, Changed, StoreError
 from gateway.registry.switching import retire_version, serve_version
 from gateway.registry.verifying import models_in, verify_model
+from gateway.registry.watcher import RegistryWatcher
 from gateway.versions import ModelVersion
 from tests.registry_stores.servers import S3
 from tests.support.publishers import Nursery, publisher
@@ -118,6 +119,31 @@ def test_a_changed_object_is_found_and_named(store: ObjectStore, source: Path, s
         assert changed is not None
         store.replace(f"m/1/{name}", found.content, changed.tag)
     assert verify_model(store, "m") == []
+
+
+def test_a_flipped_bit_in_any_object_is_refused_before_anything_is_handed_out(
+    store: ObjectStore, source: Path, server: S3, location: str, tmp_path: Path
+) -> None:
+    """What Triton is given comes from `look_up` alone."""
+    publish_version(store, source, "m", actor="a", options=SERVE)
+    watcher = RegistryWatcher(lambda: ObjectStore(location, **server.settings), location, tmp_path / "cache")
+    assert watcher.look() == {"m": (1,)}
+    for name in ("artifacts/python/model.py", "manifest.json", "manifest.sha256"):
+        found = store.read(f"m/1/{name}")
+        assert found is not None
+        for position in range(0, len(found.content), max(1, len(found.content) // 8)):
+            bad = bytearray(found.content)
+            bad[position] ^= 1 << (position % 8)
+            current = store.read(f"m/1/{name}")
+            assert current is not None
+            store.replace(f"m/1/{name}", bytes(bad), current.tag)
+            with pytest.raises(ValueError, match=name.replace(".", r"\.")):
+                watcher.look_up(ModelVersion("m", 1))
+        current = store.read(f"m/1/{name}")
+        assert current is not None
+        store.replace(f"m/1/{name}", found.content, current.tag)
+    assert not list((tmp_path / "cache").rglob("1-*"))
+    assert watcher.look_up(ModelVersion("m", 1))[0].version == ModelVersion("m", 1)
 
 
 @pytest.mark.parametrize("kill_at", range(1, STEPS + 1))

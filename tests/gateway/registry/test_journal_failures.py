@@ -93,3 +93,15 @@ def test_the_commands_say_so_and_succeed(world: World, capsys: pytest.CaptureFix
         "sluice: warning: publish m/1",
         "sluice: warning: serve m/1",
     ]
+
+
+def test_with_json_a_refusal_is_json_too(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, code in (
+        (["serve", "m", "9"], 1), (["show", "nothing"], 1), (["retire", "m"], 1), (["verify", "nothing"], 1),
+        (["publish", str(world.root), "--name", "m"], 1),
+    ):  # fmt: skip
+        assert main(["models", *arguments, "--registry", str(world.root), "--json"]) == code
+        out, err = capsys.readouterr()
+        assert json.loads(out)["error"] in err
+    assert main(["models", "show", "--registry", "gs://x", "--json"]) == 3
+    assert json.loads(capsys.readouterr().out) == {"error": "gs://x is neither a folder nor s3://bucket/prefix"}
