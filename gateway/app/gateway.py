@@ -77,6 +77,7 @@ class Gateway:
             ReadyPolicy(config.server.ready_policy),
             config.server.ready_models,
         )
+        self.service.statistics_of = self.telemetry.statistics_of
         contexts = ContextFactory(
             self.clock.now,
             f"{os.getpid():x}-{time.time_ns() & 0xFFFFFF:x}-",

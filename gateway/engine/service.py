@@ -21,6 +21,7 @@ from gateway.errors import ErrorCode, GatewayError
 from gateway.messages import InferRequest, ModelMetadata, Parameters, RequestContext, RequestHead
 from gateway.ports import Clock, Observer, Reply
 from gateway.routes import DEFAULT_STICKY, Route, RouteDecision, RouteTable
+from gateway.statistics import VersionStatistics
 from gateway.versions import InputDrift, ModelVersion, VersionState
 
 
@@ -46,6 +47,8 @@ class InferService:
         self._schedulers: tuple[VersionScheduler, ...] = ()
         self._closing = False
         self._leaving = False
+        self.statistics_of = _uncounted
+        """Asks whoever counts for the statistics of a version."""
         self.rules_passed_over: dict[str, int] = {}
         """By model: requests that a rule meant for a version that takes none now."""
 
@@ -248,6 +251,18 @@ class InferService:
             rows.append((served.version.model_name, str(served.version.number), state, reason))
         return rows
 
+    def statistics(self, name: str, number: str | None) -> list[VersionStatistics]:
+        """Returns what was counted of that version, of all ready ones of a model, or (no name) of every model.
+
+        Raises:
+            GatewayError: MODEL_NOT_FOUND or MODEL_NOT_READY.
+        """
+        names = [name] if name else sorted(name for name in self._versions if self.ready_versions(name))
+        if name:
+            self._find(name, number)
+        found = [ModelVersion(name, int(one)) for name in names for one in self.ready_versions(name)]
+        return [self.statistics_of(version) for version in found if not number or str(version.number) == number]
+
     def ready_versions(self, name: str) -> tuple[str, ...]:
         """Returns the numbers of the versions of `name` that take requests, ascending."""
         versions = self._versions.get(name, {})
@@ -273,6 +288,10 @@ class InferService:
             unread = name in self._table.unreadable
             states = "what should be served of it cannot be read from the registry" if unread else "no version loaded"
         return GatewayError(ErrorCode.MODEL_NOT_READY, f"model '{name}' is not ready ({states})")
+
+
+def _uncounted(version: ModelVersion) -> VersionStatistics:
+    return VersionStatistics(model_name=version.model_name, version=str(version.number))
 
 
 def _shown(text: str) -> str:

@@ -18,6 +18,7 @@ from gateway.messages import InferRequest, InferResponse, Nanos
 from gateway.tensors import Buffer
 from gateway.wire import proto_control as codec
 from gateway.wire.proto_requests import RequestDecoder
+from gateway.wire.statistics import statistics_message
 
 Headers = Mapping[bytes, bytes]
 INFER = b"/inference.GRPCInferenceService/ModelInfer"
@@ -51,6 +52,7 @@ class GrpcHandlers:
             inference + b"ModelMetadata": self._model_metadata,
             inference + b"ModelConfig": self._model_config,
             inference + b"RepositoryIndex": self._repository_index,
+            inference + b"ModelStatistics": self._statistics,
             health + b"Check": self._health,
         }
         self.paths = frozenset({INFER, *self._methods})
@@ -106,6 +108,9 @@ class GrpcHandlers:
     def _model_config(self, message: Buffer) -> bytes:
         metadata = self._service.metadata(*codec.decode_model_request(message))
         return codec.encode_config_response(ModelConfig.FromString(metadata.config))
+
+    def _statistics(self, message: Buffer) -> bytes:
+        return statistics_message(self._service.statistics(*codec.decode_model_request(message)))
 
     def _repository_index(self, message: Buffer) -> bytes:
         only_ready = codec.decode_repository_index(message)

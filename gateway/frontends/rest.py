@@ -26,6 +26,7 @@ from gateway.wire.json_tensors import no_json_form
 from gateway.wire.model_config import config_json
 from gateway.wire.proto_control import ModelIndex
 from gateway.wire.reply_format import BINARY_REPLY, ReplyFormat
+from gateway.wire.statistics import statistics_json
 from gateway.wire.status import http_error_body, http_status, retry_after_seconds
 
 _JSON = b"content-type: application/json\r\n"
@@ -83,6 +84,7 @@ class RestFrontend:
             Endpoint.MODEL_READY: self._model_ready,
             Endpoint.MODEL_METADATA: self._model_metadata,
             Endpoint.MODEL_CONFIG: self._model_config,
+            Endpoint.STATISTICS: self._statistics,
         }
 
     def __call__(self, request: HttpRequest, exchange: HttpExchange) -> None:
@@ -179,6 +181,10 @@ class RestFrontend:
     def _model_config(self, target: Target, exchange: HttpExchange) -> None:
         metadata = self._service.metadata(target.model, target.version)
         exchange.respond(200, _JSON, (config_json(ModelConfig.FromString(metadata.config)),))
+
+    def _statistics(self, target: Target, exchange: HttpExchange) -> None:
+        found = self._service.statistics(target.model, target.version)
+        exchange.respond(200, _JSON, (statistics_json(found),))
 
     def _repository_index(self, body: Buffer, exchange: HttpExchange) -> None:
         if len(body) > self._max_json:

@@ -16,6 +16,7 @@ class Endpoint(enum.Enum):
     MODEL_METADATA = ("GET", "model")
     MODEL_READY = ("GET", "model ready")
     MODEL_CONFIG = ("GET", "config")
+    STATISTICS = ("GET", "statistics")
     INFER = ("POST", "infer")
     REPOSITORY_INDEX = ("POST", "index")
     UNSUPPORTED = ("*", "unsupported")
@@ -40,11 +41,13 @@ _FIXED = {
     b"/v2/health/live": Target(Endpoint.SERVER_LIVE),
     b"/v2/health/ready": Target(Endpoint.SERVER_READY),
     b"/v2/repository/index": Target(Endpoint.REPOSITORY_INDEX),
+    b"/v2/models/stats": Target(Endpoint.STATISTICS),
 }
 _LEAVES = {
     b"": Endpoint.MODEL_METADATA,
     b"/ready": Endpoint.MODEL_READY,
     b"/config": Endpoint.MODEL_CONFIG,
+    b"/stats": Endpoint.STATISTICS,
     b"/infer": Endpoint.INFER,
 }
 _REMEMBERED = 1024
@@ -74,7 +77,7 @@ def parse(path: bytes) -> Target | None:
         return fixed
     if path.startswith((b"/v2/systemsharedmemory", b"/v2/cudasharedmemory", b"/v2/trace", b"/v2/logging")):
         return Target(Endpoint.UNSUPPORTED)
-    if path.startswith(b"/v2/repository/models/") or path == b"/v2/models/stats":
+    if path.startswith(b"/v2/repository/models/"):
         return Target(Endpoint.UNSUPPORTED)
     if not path.startswith(b"/v2/models/"):
         return None
@@ -92,7 +95,7 @@ def parse(path: bytes) -> Target | None:
         return None
     endpoint = _LEAVES.get(rest)
     if endpoint is None:
-        if rest in (b"/stats", b"/generate", b"/generate_stream", b"/trace/setting"):
+        if rest in (b"/generate", b"/generate_stream", b"/trace/setting"):
             return Target(Endpoint.UNSUPPORTED, model, version)
         return None
     return Target(endpoint, model, version)

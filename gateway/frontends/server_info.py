@@ -17,4 +17,5 @@ class ServerInfo:
         "model_configuration",
         "parameters",
         "schedule_policy",
+        "statistics",
     )

@@ -90,6 +90,8 @@ class Metrics:
             duration = series.duration
             duration.counts[bisect_left(duration.bounds, elapsed)] += 1
             duration.total += elapsed
+            found.answered_rows += rows
+            found.answered_at = finished_at
         found.rows += rows
         waited = found.queued
         waited.counts[bisect_left(waited.bounds, queued)] += 1

@@ -33,7 +33,8 @@ class ProtocolSeries:
 class VersionSeries(dict[str, ProtocolSeries]):
     """What is counted for one version: by protocol (the dict itself), and what its batches were like."""
 
-    __slots__ = ("_bounds", "backend", "batch_requests", "batch_rows", "failed_batches", "labels", "queued", "reasons",
+    __slots__ = ("_bounds", "answered_at", "answered_rows", "backend", "batch_requests", "batch_rows",
+                 "failed_batches", "labels", "queued", "reasons",
                  "retired_at", "rows")  # fmt: skip
 
     def __init__(self, labels: tuple[str, str], bounds: Sequence[Nanos]) -> None:
@@ -42,6 +43,8 @@ class VersionSeries(dict[str, ProtocolSeries]):
         self._bounds = bounds
         self.labels = labels
         self.rows = 0
+        self.answered_rows = 0
+        self.answered_at: Instant = 0
         self.queued = Histogram(bounds)
         self.backend = Histogram(bounds)
         self.batch_rows = Histogram(ROW_BOUNDS)

@@ -98,6 +98,7 @@ QUERIES = {
     "server_metadata": ("get_server_metadata", []),
     "model_metadata": ("get_model_metadata", ["model", "version"]),
     "model_config": ("get_model_config", ["model", "version"]),
+    "statistics": ("get_inference_statistics", ["model", "version"]),
 }
 
 

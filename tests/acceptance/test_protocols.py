@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
+from google.protobuf.json_format import MessageToDict
 
+from gateway._generated import open_inference_pb2 as pb
+from tests.acceptance.clients import grpc, rest
 from tests.support.processes import ClientWorker, Gateway
 
 CLIENTS = ["http", "http_aio", "grpc", "grpc_aio"]
@@ -52,6 +56,9 @@ def test_health_and_metadata(call: Any) -> None:
     config = config.get("config", config)
     assert config["name"] == "add_sub"
     assert int(config["max_batch_size"]) == 8
+    assert "statistics" in call("server_metadata")["ok"]["extensions"]
+    (statistics,) = call("statistics", model="add_sub")["ok"]["model_stats"]
+    assert (statistics["name"], statistics["version"]) == ("add_sub", "1")
 
 
 def test_inference_answers_and_says_which_version(call: Any) -> None:
@@ -140,3 +147,35 @@ def test_compressed_requests_and_answers(call: Any, request: pytest.FixtureReque
     )
     outputs = outputs_of(call("infer", model="add_sub", inputs=add_sub(8), **options))
     assert outputs["SUM"] == [4 * i for i in range(128)]
+
+
+def test_statistics_are_what_was_asked_and_answered(gateway: Gateway, worker: ClientWorker) -> None:
+    """The same over both protocols, in the form of Triton, and in agreement with what Triton itself has executed."""
+
+    def over_grpc(name: str) -> dict[str, Any]:
+        answer = grpc(gateway.grpc, "ModelStatistics", pb.ModelStatisticsRequest(name=name).SerializeToString())
+        message = pb.ModelStatisticsResponse.FromString(answer.body)
+        return {one.name: MessageToDict(one, preserving_proto_field_name=True) for one in message.model_stats}
+
+    def over_rest(path: str) -> dict[str, Any]:
+        return {one["name"]: one for one in json.loads(rest(gateway.rest, path).body)["model_stats"]}
+
+    before, executed = over_rest("/v2/models/add_sub/stats")["add_sub"], gateway.triton_count("add_sub")
+    for rows in (1, 3):
+        asked = {"model": "add_sub", "inputs": add_sub(rows)}
+        assert outputs_of(worker.call(op="infer", client="grpc", url=gateway.grpc, **asked))["SUM"]
+    found = over_rest("/v2/models/add_sub/versions/1/stats")["add_sub"]
+    assert found["inference_count"] - before["inference_count"] == 4
+    assert gateway.triton_count("add_sub") - executed == 4
+    for kind, spent in found["inference_stats"].items():
+        grown = spent["count"] - before["inference_stats"][kind]["count"]
+        assert grown == (2 if kind in ("success", "queue", "compute_infer") else 0), kind
+    assert found["last_inference"] > before["last_inference"]
+    other = over_grpc("add_sub")["add_sub"]
+    assert int(other["inference_count"]) == found["inference_count"]
+    assert int(other["inference_stats"]["success"]["ns"]) == found["inference_stats"]["success"]["ns"]
+    assert set(over_grpc("")) == set(over_rest("/v2/models/stats")) >= {"add_sub", "identity"}
+    assert rest(gateway.rest, "/v2/models/nobody/stats").status == 404
+    assert (
+        grpc(gateway.grpc, "ModelStatistics", pb.ModelStatisticsRequest(name="nobody").SerializeToString()).status == 5
+    )

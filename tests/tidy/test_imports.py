@@ -14,6 +14,7 @@ NOUNS = {
     "gateway.messages",
     "gateway.versions",
     "gateway.routes",
+    "gateway.statistics",
     "gateway.releases",
     "gateway.judgements",
 }
