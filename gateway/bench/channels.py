@@ -110,7 +110,7 @@ class GrpcChannel:
         try:
             await asyncio.wait_for(self._opened.wait(), _CONNECT_SECONDS)
         except TimeoutError:
-            raise TargetError(f"nothing answers at {self._address}") from None
+            raise TargetError(f"nothing answers gRPC at {self._address}") from None
 
     async def model(self, name: str, version: str) -> Model:
         request = pb.ModelMetadataRequest(name=name, version=version).SerializeToString()

@@ -1,7 +1,8 @@
 """Sends the plan: each request at its instant or as soon after as the machine allows, whatever the server does.
 
 Invariants: nothing waits for an answer before it sends; every planned request has exactly one outcome, NONE if neither
-an answer nor an error came before the run gave up; nothing is measured in the hot path that can be computed later.
+an answer nor an error came before the run gave up (one that is interrupted forgets what it had not sent yet); nothing
+is measured in the hot path that can be computed later.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from gateway.tensors import Buffer
 _LEAD_NS = 50_000_000
 _MOST_MESSAGES = 20
 _TRIES = 6
+_LAST_ANSWERS_NS = 2_000_000_000
+"""How long a run that was interrupted waits for the answers to what it has sent."""
 _TRY_AGAIN_SECONDS = 0.2
 
 
@@ -106,8 +109,11 @@ class Generator:
         self._next = 0
         self._answered = 0
         self._bad = 0
+        self._awaited = len(plan)
         self._over = asyncio.Event()
         self._alarm: Alarm | None = None
+        self.interrupted_at: Instant | None = None
+        """When somebody wanted the run to end early."""
 
     @property
     def progress(self) -> tuple[int, int, int]:
@@ -129,11 +135,28 @@ class Generator:
             with contextlib.suppress(TimeoutError):  # what is missing then is counted as unanswered
                 await asyncio.wait_for(self._over.wait(), max(0.0, last) + patience_s)
         finally:
-            self._alarm.close()
+            self._stop_sending()
             self._channel.on_answer = _ignore
             gc.enable()
             gc.unfreeze()
         return self._trace()
+
+    def interrupt(self) -> None:
+        """Sends nothing more and ends soon, with what was sent; a second time at once."""
+        if self.interrupted_at is not None:
+            self._over.set()
+            return
+        self.interrupted_at = now = self._clock.now()
+        self._stop_sending()
+        self._awaited = self._next
+        self._clock.call_at(now + _LAST_ANSWERS_NS, self._over.set)
+        if self._answered == self._awaited:
+            self._over.set()
+
+    def _stop_sending(self) -> None:
+        alarm, self._alarm = self._alarm, None
+        if alarm is not None:
+            alarm.close()
 
     def _due(self) -> None:
         planned, sent, payload, requests = self._planned, self._sent, self._payload, self._requests
@@ -163,14 +186,15 @@ class Generator:
             if message in self._messages or len(self._messages) < _MOST_MESSAGES:
                 self._messages[message] = self._messages.get(message, 0) + 1
         self._answered += 1
-        if self._answered == len(self._planned):
+        if self._answered == self._awaited:
             self._over.set()
 
     def _trace(self) -> Trace:
-        trace = Trace(np.array(self._planned, np.int64), np.array(self._payload, np.int64))
-        trace.sent = np.array(self._sent, np.int64)
-        trace.finished = np.array(self._finished, np.int64)
-        trace.outcome = np.frombuffer(bytes(self._outcome), np.uint8)
+        end = self._awaited
+        trace = Trace(np.array(self._planned[:end], np.int64), np.array(self._payload[:end], np.int64))
+        trace.sent = np.array(self._sent[:end], np.int64)
+        trace.finished = np.array(self._finished[:end], np.int64)
+        trace.outcome = np.frombuffer(bytes(self._outcome[:end]), np.uint8)
         trace.messages = self._messages
         return trace
 

@@ -7,6 +7,7 @@ planned in it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,16 +21,19 @@ _BAR = 40
 
 
 def figures(
-    trace: Trace, first: int, seconds: float, slo_ms: float, cpu: dict[str, float], wall: float, steal: float
-) -> dict[str, Any]:
+    trace: Trace, first: int, seconds: float, slo_ms: float, cpu: dict[str, float], wall: float, steal: float,
+    invalid_too: Sequence[str] = (),
+) -> dict[str, Any]:  # fmt: skip
     """Returns the result of a run: rates, latencies in microseconds, outcomes, CPU, and why it is invalid, if it is.
 
-    `first` is the first measured request; `seconds` the measured window as planned; `cpu` seconds by program while
-    `wall` seconds passed, the generator's own under "generator".
+    `first` is the first measured request; `seconds` the measured window, as planned or until it was interrupted; `cpu`
+    seconds by program while `wall` seconds passed, the generator's own under "generator"; `invalid_too` are reasons
+    that do not show in the figures.
     """
     planned, sent = trace.planned[first:], trace.sent[first:]
     finished, outcome = trace.finished[first:], trace.outcome[first:]
     count = len(planned)
+    seconds = max(seconds, 1e-3)
     begin = int(planned[0]) if count else 0
     end = begin + int(seconds * 1e9)
     right = outcome == Outcome.OK
@@ -40,14 +44,13 @@ def figures(
     histogram.add(latency[right])
     lags.add(lag)
     answered_in_window = int((right & (trace.finished[first:] <= end)).sum())
-    invalid = reasons_invalid(
-        GeneratorFigures(
-            lag_p99_us=lags.percentile(99), slo_ms=slo_ms, planned=count,
-            sent_in_window=int(((sent > 0) & (sent <= end + 1_000_000)).sum()),
-            unanswered=int((outcome == Outcome.NONE).sum()),
-            cpu_share=cpu.get("generator", 0.0) / wall if wall else 0.0, steal_share=steal,
-        )
+    itself = GeneratorFigures(
+        lag_p99_us=lags.percentile(99), slo_ms=slo_ms, planned=count,
+        sent_in_window=int(((sent > 0) & (sent <= end + 1_000_000)).sum()),
+        unanswered=int((outcome == Outcome.NONE).sum()),
+        cpu_share=cpu.get("generator", 0.0) / wall if wall else 0.0, steal_share=steal,
     )  # fmt: skip
+    invalid = [*invalid_too, *reasons_invalid(itself)]
     done = max(1, int((outcome != Outcome.NONE).sum()))
     return {
         "valid": not invalid,

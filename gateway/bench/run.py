@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -117,13 +118,35 @@ async def _measure(
     if progress is not None:
         tasks.spawn(_show(generator, clock, options.warmup_s + options.seconds, progress), "bench-progress")
     try:
-        trace = await generator.run(options.patience_s)
+        with _ending_early(generator.interrupt):
+            trace = await generator.run(options.patience_s)
     finally:
         await tasks.close()
+    if not begun:
+        window()  # interrupted before the measured window began
     wall = (clock.now() - begun["wall"]) / 1e9
     total, stolen = (now - then for now, then in zip(cpu_jiffies(), begun["jiffies"], strict=True))
     steal = stolen / total if total else 0.0
-    return report.figures(trace, first, options.seconds, options.slo_ms, watch.used(), wall, steal)
+    seconds, why = options.seconds, []
+    if generator.interrupted_at is not None:
+        seconds = max(0.0, (generator.interrupted_at - begun["wall"]) / 1e9)
+        why = [f"interrupted {seconds:.1f} s into the {options.seconds:g} s to measure"]
+    return report.figures(trace, first, seconds, options.slo_ms, watch.used(), wall, steal, why)
+
+
+@contextlib.contextmanager
+def _ending_early(interrupt: Callable[[], None]) -> Iterator[None]:
+    """Lets Ctrl-C and SIGTERM end a run with a report instead of without one."""
+    loop = asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        loop.add_signal_handler(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)
 
 
 async def _show(generator: Generator, clock: LoopClock, seconds: float, progress: Progress) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 
 from gateway.bench import plan
@@ -75,6 +76,8 @@ def run(parsed: argparse.Namespace) -> int:
 def _options(parsed: argparse.Namespace) -> RunOptions:
     if parsed.connections < 0 or parsed.warmup < 0 or parsed.patience < 0 or parsed.slo_ms <= 0:
         raise ValueError("connections, warmup and patience must not be negative, slo-ms must be above 0")
+    if not 0 < parsed.seconds < math.inf or not 0 < parsed.rate < math.inf:
+        raise ValueError("rate and seconds must be above 0")
     if parsed.integers_below < 1:
         raise ValueError("integers-below must be at least 1")
     return RunOptions(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,6 +28,8 @@ class Server:
     def __init__(self) -> None:
         self.good = 1 << 30
         self.then: int | None = None
+        self.interrupt_at = 0
+        """Which request presses Ctrl-C."""
         self.answered = 0
         self._lock = threading.Lock()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -42,6 +46,8 @@ class Server:
         with self._lock:
             self.answered += 1
             good = self.answered <= self.good
+            if self.answered == self.interrupt_at:
+                os.kill(os.getpid(), signal.SIGINT)
         if not good and self.then is not None:
             return self.then, {"error": "no more"}
         tensor = request["inputs"][0]
@@ -136,3 +142,26 @@ def test_an_invalid_run_exits_4(server: Server, capsys: pytest.CaptureFixture[st
     monkeypatch.setattr("gateway.bench.validity.MOST_CPU_SHARE", -1.0)
     assert bench(server) == 4
     assert "INVALID" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", [["--seconds", "0"], ["--seconds", "nan"], ["--rate", "0"], ["--rate", "inf"]])
+def test_a_run_of_no_time_or_no_rate_is_refused(option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--model", "m", "--rate", "10", "--url", "127.0.0.1:1", *option]) == 2
+    assert "must be above 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("warmup", "planned"), [("0", True), ("50", False)])
+def test_ctrl_c_ends_a_run_with_a_report_that_says_invalid(
+    server: Server, capsys: pytest.CaptureFixture[str], warmup: str, planned: bool
+) -> None:
+    server.interrupt_at = 25
+    before = signal.getsignal(signal.SIGINT)
+    command = ["bench", "--json", "--model", "m", "--protocol", "rest_json", "--url", server.address, *QUICK]
+    assert main([*command, "--seconds", "50", "--warmup", warmup, "--rate", "30"]) == 4
+    result = json.loads(capsys.readouterr().out)
+    assert not result["valid"]
+    assert any("interrupted" in reason for reason in result["invalid_because"])
+    assert bool(sum(result["outcomes"].values())) is planned
+    assert result["outcomes"]["none"] == 0
+    assert server.answered < 100, "nothing is sent after Ctrl-C"
+    assert signal.getsignal(signal.SIGINT) is before
