@@ -16,7 +16,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from gateway.bench.channels import channel_for
 from gateway.bench.encoding import HEADER_LENGTH, rest_binary_body
 from gateway.bench.generator import ask_alone
 from gateway.bench.grpc_codec import decode_grpc
-from gateway.bench.machine import cpu_seconds
+from gateway.bench.machine import CpuWatch
 from gateway.bench.payload import Tensor, spec_of
 from gateway.tensors import Buffer, TensorSpec
 
@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DELAYS_US = {"triton_0us": 0, "triton_500us": 500}
 """Arms that speak to Triton directly, and the delay of its batcher in microseconds."""
 SLUICE = "sluice"
-START_SECONDS = 180
+_GATEWAY = "gateway"
 
 
 class Arms:
@@ -72,11 +72,18 @@ class Arms:
         assert self.process.stdout is not None
         self.process.stdout.close()
 
-    def cpu_seconds(self) -> float:
-        """Returns the CPU time the gateway process itself has used so far, in seconds."""
-        used = cpu_seconds(self.process.pid)
-        if used is None:
-            raise RuntimeError("the gateway is gone")
+    def watch_cpu(self) -> Callable[[], tuple[float, float]]:
+        """Begins to watch; the function returned gives the CPU seconds since: of the gateway, and of it with Triton and
+        the models' processes."""
+        watch = CpuWatch({_GATEWAY: self.process.pid})
+        watch.start()
+
+        def used() -> tuple[float, float]:
+            found = watch.used()
+            if _GATEWAY not in found:
+                raise RuntimeError("the gateway is gone")
+            return found[_GATEWAY], sum(found.values())
+
         return used
 
     def name(self, arm: str, model: str) -> str:

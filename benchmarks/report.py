@@ -161,20 +161,32 @@ def _comparisons(results: Results) -> list[str]:
             continue
         parts += [
             f"### {title}\n",
-            "| arm | requests/s, mean (lowest - highest) | mean latency, ms |",
-            "|---|---:|---:|",
+            "| arm | requests/s, mean (lowest - highest) | mean latency, ms | server CPU, us per request |",
+            "|---|---:|---:|---:|",
         ]
         for arm in ("triton_0us", "triton_500us", "sluice"):
             row = results["arms"][f"{key}_{arm}"]
             rates = row["requests_per_second"]
             spread = f"{statistics.mean(rates):,.0f} ({min(rates):,.0f} - {max(rates):,.0f})"
-            parts.append(f"| {arm} | {spread} | {statistics.mean(row['mean_latency_us']) / 1000:.2f} |")
+            latency = statistics.mean(row["mean_latency_us"]) / 1000
+            cpu = f"{statistics.median(row['server_cpu_us']):,.0f}" if "server_cpu_us" in row else ""
+            parts.append(f"| {arm} | {spread} | {latency:.2f} | {cpu} |")
         parts.append(
             f"\nSluice / direct: **{ratio['ratio']:.2f}** ({ratio['low']:.2f} - {ratio['high']:.2f}); "
-            f"gateway CPU {results['cpu_us_per_request'][key]:g} us per request.\n"
+            f"gateway CPU {results['cpu_us_per_request'][key]:g} us per request.{_server_cpu(results, key)}\n"
         )
         parts.append(_command(results["arms"][f"{key}_sluice"]["command"]))
     return parts
+
+
+def _server_cpu(results: Results, key: str) -> str:
+    ratio = results["ratios"].get(f"{key}_server_cpu")
+    if ratio is None:
+        return ""
+    return (
+        f" CPU of gateway, Triton and model together, direct / Sluice: {ratio['ratio']:.2f} "
+        f"({ratio['low']:.2f} - {ratio['high']:.2f})."
+    )
 
 
 def _scenarios(results: Results) -> list[str]:

@@ -109,9 +109,9 @@ class Session:
             shoot(arm)
         for pair in range(pairs):
             for arm in arms if pair % 2 == 0 else arms[::-1]:
-                before = self.arms.cpu_seconds()
+                used = self.arms.watch_cpu()
                 measured = shoot(arm)
-                done.add(arm, measured, self.arms.cpu_seconds() - before)
+                done.add(arm, measured, *used())
             rates = ", ".join(f"{arm} {done.rates[arm][-1]:,.0f}/s" for arm in arms)
             self.say(f"  {label} {pair + 1}/{pairs}: {rates}")
         return done
@@ -150,12 +150,15 @@ class Alternated:
         self.rates: dict[str, list[float]] = {arm: [] for arm in arms}
         self.latencies_us: dict[str, list[float]] = {arm: [] for arm in arms}
         self.cpu_us: list[float] = []
+        self.server_cpu_us: dict[str, list[float]] = {arm: [] for arm in arms}
         self.commands: dict[str, str] = {}
 
-    def add(self, arm: str, measured: Measured, gateway_cpu_s: float) -> None:
+    def add(self, arm: str, measured: Measured, gateway_cpu_s: float, server_cpu_s: float) -> None:
+        """Takes a run in; the CPU seconds are the gateway's, and those of everything on the server's side."""
         self.rates[arm].append(measured.rate)
         self.latencies_us[arm].append(measured.mean_latency_us)
         self.commands[arm] = measured.command
+        self.server_cpu_us[arm].append(server_cpu_s / measured.answers * 1e6)
         if arm == SLUICE:
             self.cpu_us.append(gateway_cpu_s / measured.answers * 1e6)
 
@@ -168,12 +171,20 @@ class Alternated:
         """Returns Sluice over the better direct arm of the same pair, with its interval."""
         return intervals.ratio(self.rates[SLUICE], self.better_direct())
 
+    def cpu_ratio(self) -> dict[str, Any]:
+        """Returns the CPU time per request on the server's side, the cheaper direct arm over Sluice: above 1 Sluice
+        needs less. It moves less with the machine than requests/s do."""
+        direct = [arm for arm in self.arms if arm != SLUICE]
+        cheaper = [min(values) for values in zip(*(self.server_cpu_us[arm] for arm in direct), strict=True)]
+        return intervals.ratio(cheaper, self.server_cpu_us[SLUICE])
+
     def arm_rows(self, prefix: str) -> dict[str, Any]:
         """Returns the entries of `results["arms"]`."""
         return {
             f"{prefix}_{arm}": {
                 "requests_per_second": [round(rate, 1) for rate in self.rates[arm]],
                 "mean_latency_us": [round(value) for value in self.latencies_us[arm]],
+                "server_cpu_us": [round(value, 1) for value in self.server_cpu_us[arm]],
                 "command": self.commands[arm],
             }
             for arm in self.arms

@@ -92,8 +92,8 @@ class TritonChannel:
         except Http2Unavailable:
             raise BackendUnreachable("the backend cannot be reached", unprocessed=True) from None
 
-    def execute(self, framed: Buffer, done: Done) -> Cancellable:
-        """Starts one ModelInfer with an already framed message; see `call`.
+    def execute(self, framed: Buffer | Sequence[Buffer], done: Done) -> Cancellable:
+        """Starts one ModelInfer with an already framed message, whole or in pieces; see `call`.
 
         It has no deadline of its own, and giving it up only means that nobody listens any more: see `_Execution`.
         """

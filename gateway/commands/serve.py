@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 from gateway.cli import BAD_USAGE, CANNOT_START, OK
+from gateway.commands.allocator import keep_freed_memory
 from gateway.commands.announcing import announcement
 from gateway.commands.configuration import config_file, configuration, report
 from gateway.commands.open_files import raise_open_files
@@ -54,6 +55,7 @@ def _serve(parsed: argparse.Namespace, config: Config) -> int:
 
     set_up(config.telemetry.log_level, config.telemetry.log_format)
     raise_open_files()
+    keep_freed_memory()
     # Why the gateway cannot start is said below in one line; the stack of the task that found out adds nothing.
     logging.getLogger("sluice.tasks").addFilter(
         lambda record: not (record.exc_info and isinstance(record.exc_info[1], CannotStart))

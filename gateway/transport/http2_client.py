@@ -38,6 +38,8 @@ from gateway.transport.http2_session import CANCEL, REFUSED_STREAM, Header, Http
 from gateway.transport.listener import Buffer, BugReport
 
 _JOIN_BYTES = 48 * 1024
+_PIECE_BYTES = 8 * 1024
+"""A body is joined, copying it once, where it is small or its pieces are on average: handing each over costs too."""
 _MAY_BE_HELD_BYTES = 48 * 1024
 """From this size on a request body may still be on its way when the answer comes."""
 _ASSUMED_STREAMS = 100
@@ -112,11 +114,12 @@ class Http2Client(Http2Session):
         if size:
             if len(chunks) == 1:
                 session.send_data(stream_id, chunks[0], end_stream=True)
-            elif size <= _JOIN_BYTES:
+            elif size <= _JOIN_BYTES or size < len(chunks) * _PIECE_BYTES:
                 session.send_data(stream_id, b"".join(chunks), end_stream=True)
             else:
                 for chunk in chunks:
-                    session.send_data(stream_id, chunk)
+                    if len(chunk):
+                        session.send_data(stream_id, chunk)
                 session.end_stream(stream_id)
         stream.submitted_after = self._writes
         stream.large = size >= _MAY_BE_HELD_BYTES

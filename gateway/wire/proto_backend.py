@@ -42,8 +42,8 @@ class BackendRequestEncoder:
     def __init__(self, entries: int = 4096) -> None:
         self._known: Generations[bytes] = Generations(entries)
 
-    def encode(self, triton_name: str, triton_version: str, request: BackendRequest) -> bytes:
-        """Returns a gRPC body: the five-byte prefix and the ModelInferRequest.
+    def encode(self, triton_name: str, triton_version: str, request: BackendRequest) -> list[Buffer]:
+        """Returns a gRPC body in pieces: the five-byte prefix and the ModelInferRequest, tensors as they are.
 
         `triton_name` and `triton_version` (may be empty) are what Triton calls the model.
         """
@@ -65,7 +65,7 @@ class BackendRequestEncoder:
             pieces += chunks
             length += len(tag) + size
         pieces[0] = frame_prefix(length)
-        return b"".join(pieces)
+        return pieces
 
     def forget(self, triton_name: str) -> None:
         """Forgets what was remembered of a model that Triton no longer has."""

@@ -36,7 +36,7 @@ def request(members: int = 3) -> BackendRequest:
 def test_an_execution() -> None:
     encoder = BackendRequestEncoder()
     for members in (3, 1, 3):
-        body = encoder.encode("m.v4", "", request(members))
+        body = b"".join(encoder.encode("m.v4", "", request(members)))
         message = pb.ModelInferRequest.FromString(bytes(unframe(body)))
         assert (message.model_name, message.model_version, message.id) == ("m.v4", "", "")
         assert [(t.name, t.datatype, list(t.shape)) for t in message.inputs] == [
@@ -51,7 +51,8 @@ def test_an_execution() -> None:
 
 
 def test_the_gateways_own_parameters_stay_here() -> None:
-    message = pb.ModelInferRequest.FromString(bytes(unframe(BackendRequestEncoder().encode("a", "9", request()))))
+    body = b"".join(BackendRequestEncoder().encode("a", "9", request()))
+    message = pb.ModelInferRequest.FromString(bytes(unframe(body)))
     assert set(message.parameters) == {"own", "sequence_id"}
     assert message.model_version == "9"
 
