@@ -1,4 +1,4 @@
-"""The GPU script on whatever this machine has: with PyTorch it measures tiny networks, without it says so."""
+"""The GPU script where there is no PyTorch: it says so. With PyTorch: tests/training/test_gpu_benchmark.py."""
 
 from __future__ import annotations
 
