@@ -13,11 +13,11 @@ VENV := .venv/bin
 CODE := gateway quantize jobs tests tools benchmarks loadtests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers jobs models demo test check lint types format bench loadtest loadtest-ui clean distclean
+.PHONY: help setup servers jobs models demo test check lint types format bench loadtest loadtest-ui quantize-demo resnet50 clean distclean
 .SILENT:
 
 help: ## show this list
-	awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## create or update .venv and .venv-triton (safe to repeat)
 	command -v $(PYTHON) > /dev/null || { echo "setup: $(PYTHON) was not found; name one: make setup PYTHON=/path/to/python3.11"; exit 2; }
@@ -67,6 +67,9 @@ loadtest-ui: setup models ## the same users on locust's own page, http://127.0.0
 
 quantize-demo: setup models ## INT8: publish three real models, refuse two (reports in .cache/quantize)
 	$(VENV)/python -m tools.quantize_demo
+
+resnet50: setup jobs ## train ResNet-50 on Fashion-MNIST (15 minutes of CPU), make it INT8, compare (ARGS="--epochs 20 --device cuda …")
+	$(VENV)/python -m tools.models.make_resnet50 $(ARGS)
 
 clean: ## remove caches and run-time files
 	rm -rf .cache .sluice .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -1,9 +1,10 @@
 """INT8 on OpenVINO against FP32 on ONNX Runtime, one row, one thread, alternating in one run.
 
-    python -m tools.quantize_latency [ROUNDS]
+    python -m tools.quantize_latency [ROUNDS [RESNET50.onnx]]
 
-Two shapes with seeded weights (no accuracy is claimed): ResNet-50 at 224x224, and BERT-base (12 layers, 768 wide) on
-128 tokens. Other work on the machine disturbs single figures; the ratio is the median over the rounds' ratios.
+The trained ResNet-50 of `make resnet50` where it is named; otherwise two shapes with seeded weights (no accuracy is
+claimed): ResNet-50 at 224x224, and BERT-base (12 layers, 768 wide) on 128 tokens. Other work on the machine disturbs
+single figures; the ratio is the median over the rounds' ratios.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from quantize.runtimes import OnnxRuntime, OpenVino
 from quantize.sources import from_arrays
 from quantize.targets import make, wanted_tensors
 from tests.support.onnx_models import Builder, value
+from tools.models.resnet50_rows import calibration
 
 STAGES = ((3, 64), (4, 128), (6, 256), (3, 512))
 LAYERS, WIDTH, HEADS, TOKENS, WORDS = 12, 768, 12, 128, 3000
@@ -123,6 +125,10 @@ def measure(name: str, model: onnx.ModelProto, rows: dict[str, Any]) -> str:
 def main() -> None:
     evaluation.ROUNDS, evaluation.BLOCK_S = int(sys.argv[1]) if len(sys.argv) > 1 else 21, 0.3
     rng = np.random.default_rng(0)
+    if len(sys.argv) > 2:
+        rows = {"image": next(iter(calibration()))["image"][:8]}
+        print(measure("ResNet-50, trained", onnx.load(sys.argv[2]), rows), flush=True)
+        return
     pictures = {"x": rng.normal(size=(8, 3, 224, 224)).astype(np.float32)}
     print(measure("ResNet-50", resnet50(), pictures), flush=True)
     print(measure("BERT-base shape, 128 tokens", bert_base(), {"tokens": rng.integers(0, WORDS, (8, TOKENS))}))

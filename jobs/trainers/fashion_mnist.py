@@ -67,3 +67,22 @@ def prepared(torch: Any, pictures: Any, side: int) -> Any:
     values = (pictures.to(torch.float32) / 255 - MEAN) / DEVIATION
     values = torch.nn.functional.interpolate(values.unsqueeze(1), size=(side, side), mode="bilinear")
     return values.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+
+
+def scaled(pictures: NDArray[np.uint8], side: int) -> NDArray[np.float32]:
+    """Returns what `prepared` does, without torch: for callers of the model, and for quantization."""
+    weights = _bilinear(side)
+    values = (pictures.astype(np.float32) / 255 - np.float32(MEAN)) / np.float32(DEVIATION)
+    large = weights @ values @ weights.T
+    return np.ascontiguousarray(np.broadcast_to(large[:, None], (len(pictures), 3, side, side)), dtype=np.float32)
+
+
+def _bilinear(side: int) -> NDArray[np.float32]:
+    """Returns [side, SIDE]: how much of each old point is in each new one; points are in the middle of their cells."""
+    at = np.clip((np.arange(side) + 0.5) * SIDE / side - 0.5, 0, SIDE - 1)
+    left = np.minimum(at.astype(np.int64), SIDE - 2)
+    share = (at - left).astype(np.float32)
+    weights = np.zeros((side, SIDE), np.float32)
+    weights[np.arange(side), left] = 1 - share
+    weights[np.arange(side), left + 1] += share
+    return weights

@@ -77,6 +77,15 @@ def test_files_that_are_not_the_data_are_named(tmp_path: Path) -> None:
             fashion_mnist.read_idx(path, (3, 2, 2))
 
 
+def test_scaling_without_torch_is_the_same() -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 28, 28), dtype=np.uint8)
+    for side in (32, 224):
+        theirs = fashion_mnist.prepared(torch, torch.from_numpy(pictures), side).numpy()
+        ours = fashion_mnist.scaled(pictures, side)
+        assert ours.shape == theirs.shape == (3, 3, side, side)
+        assert np.abs(ours - theirs).max() < 1e-5
+
+
 def test_bad_arguments_end_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert resnet50.main(["--data", str(tmp_path), "--minutes", "1"]) == 2
     assert "train-images-idx3-ubyte.gz" in capsys.readouterr().err
