@@ -55,30 +55,43 @@ class GoldenSet:
 
 
 @dataclass(frozen=True, slots=True)
+class ElementHistogram:
+    """`edges` rise; element v is in the first bin whose edge is at least v, in the last one if there is none.
+
+    So there is one bin more than edges. `shares` are the bins' shares, which add up to 1.
+    """
+
+    edges: tuple[float, ...]
+    shares: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class InputStatistics:
     """What the elements of one input were like when the version was calibrated.
 
-    `edges` rise; element v is in the first bin whose edge is at least v, in the last one if there is none, so that
-    there is one bin more than edges. `shares` are the bins' shares, which add up to 1; `rows` is how many rows they
-    stem from; `low` and `high` are the extremes. `vocabulary` is the number of valid ids where the input holds ids.
+    `rows` is how many rows the histograms stem from; `low` and `high` are the extremes; `vocabulary` is the number of
+    valid ids where the input holds ids. `columns` has a histogram for each element of a row where rows are short and of
+    one length (the columns of a table), else it is empty.
     """
 
     name: str
-    edges: tuple[float, ...]
-    shares: tuple[float, ...]
+    histogram: ElementHistogram
     rows: int
     low: float
     high: float
     vocabulary: int | None = None
+    columns: tuple[ElementHistogram, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class InputDrift:
     """How far live inputs are from the calibration's.
 
-    `psi` is the population stability index of the window, None while it has too few rows; `by_chance` what it would be
-    on average if nothing had changed. `window_rows` are the sampled rows in the window. The others count sampled rows
-    and elements since the version began to serve: in all, not finite, and outside the calibrated range or vocabulary.
+    `psi` is the population stability index of the window, None while it has too few rows: of all elements, or of the
+    column that is farthest off, where that is more (`column` is its place, from 0). `by_chance` is what the index of
+    one histogram would be on average if nothing had changed. `window_rows` are the sampled rows in the window. The
+    others count sampled rows and elements since the version began to serve: in all, not finite, and outside the
+    calibrated range or vocabulary.
     """
 
     name: str
@@ -89,6 +102,7 @@ class InputDrift:
     elements: int
     not_finite: int
     out_of_range: int
+    column: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

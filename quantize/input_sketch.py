@@ -28,6 +28,7 @@ class InputSketch:
 
     seen: int = 0
     every: int = 1
+    longest: int = 0
     rows: list[NDArray[np.float64]] = field(default_factory=list)
 
     def add(self, row: NDArray[Any]) -> None:
@@ -36,6 +37,7 @@ class InputSketch:
         if self.seen % self.every:
             return
         elements = row.reshape(-1)
+        self.longest = max(self.longest, elements.size)
         step = max(1, elements.size // ROW_ELEMENTS)
         self.rows.append(elements[self.seen * _STEP % step :: step][:ROW_ELEMENTS].astype(np.float64))
         if len(self.rows) >= MOST_ROWS:
@@ -43,13 +45,23 @@ class InputSketch:
             self.every *= 2
 
     def histogram(self) -> dict[str, list[float]]:
-        """Returns edges and shares as the manifest has them."""
-        elements = np.concatenate(self.rows)
-        edges = np.unique(np.quantile(elements, np.arange(1, BINS) / BINS, method="inverted_cdf"))
-        if len(edges) == 1:  # nearly constant: what is below must not share its bin
-            edges = np.array([np.nextafter(edges[0], -np.inf), edges[0]])
-        shares = np.bincount(edges.searchsorted(elements), minlength=len(edges) + 1) / len(elements)
-        return {"edges": [float(e) for e in edges], "shares": [round(float(s), 6) for s in shares]}
+        """Returns edges and shares of all elements as the manifest has them."""
+        return _histogram(np.concatenate(self.rows))
+
+    def columns(self) -> list[dict[str, list[float]]]:
+        """Returns the same of each element's place, where all rows are equally long and short enough."""
+        width = self.rows[0].size
+        if not 1 < width <= ROW_ELEMENTS or self.longest > ROW_ELEMENTS or any(r.size != width for r in self.rows):
+            return []
+        return [_histogram(column) for column in np.stack(self.rows, axis=1)]
+
+
+def _histogram(elements: NDArray[np.float64]) -> dict[str, list[float]]:
+    edges = np.unique(np.quantile(elements, np.arange(1, BINS) / BINS, method="inverted_cdf"))
+    if len(edges) == 1:  # nearly constant: what is below must not share its bin
+        edges = np.array([np.nextafter(edges[0], -np.inf), edges[0]])
+    shares = np.bincount(edges.searchsorted(elements), minlength=len(edges) + 1) / len(elements)
+    return {"edges": [float(e) for e in edges], "shares": [round(float(s), 6) for s in shares]}
 
 
 def live_statistics(
@@ -69,4 +81,6 @@ def live_statistics(
             **({"vocabulary": vocabularies[spec.name]} if spec.name in vocabularies else {}),
             "histogram": one.elements.histogram(),
         }
+        if None not in spec.dims[1:] and (columns := one.elements.columns()):
+            found[spec.name]["columns"] = columns
     return found

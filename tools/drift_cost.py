@@ -15,14 +15,14 @@ from gateway.config import TelemetryConfig
 from gateway.engine.input_watch import InputWatch
 from gateway.messages import InferRequest, RequestHead
 from gateway.tensors import DataType, TensorSpec
-from gateway.versions import InputStatistics
+from gateway.versions import ElementHistogram, InputStatistics
 
 REQUESTS, ROUNDS = 100_000, 5
-EDGES = tuple(float(edge) for edge in np.linspace(-1, 1, 9))
+HISTOGRAM = ElementHistogram(tuple(float(edge) for edge in np.linspace(-1, 1, 9)), (0.1,) * 10)
 CASES = {
     "one picture of 3x224x224": ((3, 224, 224), 1, 1),
     "8 pictures of 3x224x224": ((3, 224, 224), 8, 1),
-    "one row of 32 numbers": ((32,), 1, 1),
+    "one row of 32 numbers, each with a histogram of its own": ((32,), 1, 1),
     "one row of three inputs of 128 ids": ((128,), 1, 3),
 }
 
@@ -33,8 +33,10 @@ def cost(shape: tuple[int, ...], rows: int, inputs: int) -> float:
     names = [f"x{number}" for number in range(inputs)]
     head = RequestHead("m", None, tuple(TensorSpec(name, DataType.FP32, (rows, *shape)) for name in names))
     request = InferRequest(head, "", [data] * inputs)
+    columns = shape[0] if shape == (32,) else 0
     watch = InputWatch(
-        [InputStatistics(name, EDGES, (0.1,) * 10, 64, -3, 3) for name in names], TelemetryConfig().drift_sample_every
+        [InputStatistics(name, HISTOGRAM, 64, -3, 3, None, (HISTOGRAM,) * columns) for name in names],
+        TelemetryConfig().drift_sample_every,
     )
     best = float("inf")
     for _ in range(ROUNDS):

@@ -102,7 +102,7 @@ def _input(version: ModelVersion, drift: InputDrift) -> str:
     cells = (
         ("", escape(version.model_name)),
         ("n", str(version.number)),
-        ("", escape(drift.name)),
+        ("", escape(drift.name) + (f" [{drift.column}]" if drift.column is not None else "")),
         (css, index),
         ("n", f"{drift.by_chance:.3f}" if drift.psi is not None else "–"),
         ("n", f"{drift.out_of_range / elements:.2%}"),

@@ -6,6 +6,9 @@ a large one). Two samples of one distribution differ too: then PSI is on average
 "Statistical Properties of Population Stability Index", 2018). n and m are counted in rows, not elements, because the
 elements of a row resemble each other; the same counts smooth bins that are empty on one side.
 
+Where rows are short and of one length, as those of a table, each column has a histogram of its own beside the common
+one, in which a column with large numbers would hide the others; the index is that of the one that is farthest off.
+
 The window slides in chunks: the last `CHUNKS` of `CHUNK_ROWS` sampled rows each. Adding a row only copies its elements;
 a full chunk is counted in one go.
 """
@@ -20,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.versions import InputDrift, InputStatistics
+from gateway.versions import ElementHistogram, InputDrift, InputStatistics
 
 CHUNK_ROWS, CHUNKS = 64, 8
 MOST_ELEMENTS = 64
@@ -50,21 +53,45 @@ def index_by_chance(bins: int, rows: int, live_rows: int) -> float:
     return (bins - 1) * (1 / max(rows, 1) + 1 / max(live_rows, 1))
 
 
+class _Bins:
+    """Counts of one histogram: of the chunk that is being filled, and of the full ones."""
+
+    def __init__(self, histogram: ElementHistogram) -> None:
+        self._calibrated = histogram
+        self._edges = np.array(histogram.edges, np.float64)
+        self.size = len(histogram.shares)
+        self._chunk = np.zeros(self.size, np.int64)
+        self._chunks: deque[NDArray[np.int64]] = deque(maxlen=CHUNKS - 1)
+
+    def count(self, values: NDArray[np.float64]) -> None:
+        self._chunk += np.bincount(self._edges.searchsorted(values), minlength=self.size)
+
+    def turn(self) -> None:
+        """The chunk is full."""
+        self._chunks.append(self._chunk)
+        self._chunk = np.zeros(self.size, np.int64)
+
+    def index(self, rows: int, live_rows: int) -> float | None:
+        counts = sum(self._chunks, self._chunk)
+        total = int(counts.sum())
+        if not total:
+            return None
+        return stability_index(self._calibrated.shares, rows, (counts / total).tolist(), live_rows)
+
+
 class InputWindow:
     """Owns what was sampled of one input of one version: the window, and counts since the beginning."""
 
     def __init__(self, statistics: InputStatistics) -> None:
         self._calibrated = statistics
-        self._edges = np.array(statistics.edges, np.float64)
-        self._bins = len(statistics.shares)
+        self._all = _Bins(statistics.histogram)
+        self._columns = [_Bins(column) for column in statistics.columns[:MOST_ELEMENTS]]
         is_ids = statistics.vocabulary is not None
         self._low = 0.0 if is_ids else statistics.low
         self._high = float(statistics.vocabulary) - 1 if statistics.vocabulary is not None else statistics.high
         self._buffer = np.empty(CHUNK_ROWS * MOST_ELEMENTS, np.float64)
-        self._filled = self._held = 0
-        self._chunk = np.zeros(self._bins, np.int64)
-        self._chunk_rows = 0
-        self._chunks: deque[tuple[NDArray[np.int64], int]] = deque(maxlen=CHUNKS - 1)
+        self._filled = self._held = self._chunk_rows = 0
+        self._full_chunks = 0
         self._rows = self._elements = self._not_finite = self._out_of_range = 0
 
     def add(self, values: NDArray[Any]) -> None:
@@ -76,42 +103,53 @@ class InputWindow:
         self._held += 1
         if self._chunk_rows + self._held == CHUNK_ROWS:
             self._count()
-            self._chunks.append((self._chunk, self._chunk_rows))
-            self._chunk, self._chunk_rows = np.zeros(self._bins, np.int64), 0
+            for bins in (self._all, *self._columns):
+                bins.turn()
+            self._full_chunks = min(self._full_chunks + 1, CHUNKS - 1)
+            self._chunk_rows = 0
 
     def drift(self) -> InputDrift:
         """Returns what is known now."""
         self._count()
-        counts = self._chunk + sum((counts for counts, _ in self._chunks), np.zeros(self._bins, np.int64))
-        rows = self._chunk_rows + sum(rows for _, rows in self._chunks)
-        total = int(counts.sum())
-        calibrated = self._calibrated
-        index = None
-        if rows >= FEWEST_ROWS and total:
-            index = stability_index(calibrated.shares, calibrated.rows, (counts / total).tolist(), rows)
+        rows = self._chunk_rows + self._full_chunks * CHUNK_ROWS
+        known = self._calibrated.rows
+        index, column = None, None
+        if rows >= FEWEST_ROWS:
+            index = self._all.index(known, rows)
+            for place, bins in enumerate(self._columns):
+                one = bins.index(known, rows)
+                if one is not None and (index is None or one > index):
+                    index, column = one, place
+        bins = self._all if column is None else self._columns[column]
         return InputDrift(
-            name=calibrated.name,
+            name=self._calibrated.name,
             psi=index,
-            by_chance=index_by_chance(self._bins, calibrated.rows, rows),
+            by_chance=index_by_chance(bins.size, known, rows),
             window_rows=rows,
             rows=self._rows,
             elements=self._elements,
             not_finite=self._not_finite,
             out_of_range=self._out_of_range,
+            column=column,
         )
 
     def _count(self) -> None:
-        """Brings the held rows into the chunk's histogram; what is not finite is in no bin."""
+        """Brings the held rows into the chunk's histograms; what is not finite is in no bin."""
         if not self._held:
             return
         values = self._buffer[: self._filled]
         finite = np.isfinite(values)
         self._elements += len(values)
+        width = len(self._columns)
+        if width and self._filled == self._held * width:
+            table, usable = values.reshape(-1, width), finite.reshape(-1, width)
+            for place, bins in enumerate(self._columns):
+                bins.count(table[usable[:, place], place])
         if not finite.all():
             values = values[finite]
             self._not_finite += self._filled - len(values)
         self._out_of_range += int(np.count_nonzero((values < self._low) | (values > self._high)))
-        self._chunk += np.bincount(self._edges.searchsorted(values), minlength=self._bins)
+        self._all.count(values)
         self._rows += self._held
         self._chunk_rows += self._held
         self._filled = self._held = 0

@@ -9,9 +9,10 @@ from __future__ import annotations
 from itertools import pairwise
 
 from gateway.registry.document import Reader
-from gateway.versions import InputStatistics
+from gateway.versions import ElementHistogram, InputStatistics
 
 MOST_EDGES = 64
+MOST_COLUMNS = 64
 MOST_INPUTS = 1024
 _ANY = 1e300
 _FOR_PEOPLE = ("mean", "std", "zero_share")
@@ -44,14 +45,21 @@ def _one(reader: Reader, name: str) -> InputStatistics:
     if low > high:
         reader.problem("min", "is above max")
     vocabulary = reader.integer("vocabulary", minimum=1) if reader.has("vocabulary") else None
-    inner = reader.child("histogram")
-    edges, shares = inner.numbers("edges", most=MOST_EDGES), inner.numbers("shares", most=MOST_EDGES + 1)
-    if any(a >= b for a, b in pairwise(edges)):
-        inner.problem("edges", "must rise")
-    if len(shares) != len(edges) + 1:
-        inner.problem("shares", "must be one more than the edges")
-    elif any(share < 0 for share in shares) or abs(sum(shares) - 1) > 1e-3:
-        inner.problem("shares", "must be at least 0 and add up to 1")
-    inner.close()
+    histogram = _histogram(reader.child("histogram"))
+    columns = tuple(_histogram(one) for one in reader.objects("columns", required=False))
+    if len(columns) > MOST_COLUMNS:
+        reader.problem("columns", f"must be at most {MOST_COLUMNS}")
     reader.close()
-    return InputStatistics(name, edges, shares, rows, low, high, vocabulary)
+    return InputStatistics(name, histogram, rows, low, high, vocabulary, columns)
+
+
+def _histogram(reader: Reader) -> ElementHistogram:
+    edges, shares = reader.numbers("edges", most=MOST_EDGES), reader.numbers("shares", most=MOST_EDGES + 1)
+    if any(a >= b for a, b in pairwise(edges)):
+        reader.problem("edges", "must rise")
+    if len(shares) != len(edges) + 1:
+        reader.problem("shares", "must be one more than the edges")
+    elif any(share < 0 for share in shares) or abs(sum(shares) - 1) > 1e-3:
+        reader.problem("shares", "must be at least 0 and add up to 1")
+    reader.close()
+    return ElementHistogram(edges, shares)

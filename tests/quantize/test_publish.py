@@ -64,7 +64,12 @@ def test_a_good_model_is_published_and_verifies(
     assert metrics["openvino"]["coverage"] == 1.0
     assert "x" in manifest.lineage["data"]["input_statistics"]
     (statistics,) = manifest.input_statistics
-    assert (statistics.name, statistics.rows, len(statistics.edges), statistics.vocabulary) == ("x", 64, 9, None)
+    assert (statistics.name, statistics.rows, len(statistics.histogram.edges), statistics.vocabulary) == (
+        "x",
+        64,
+        9,
+        None,
+    )
     assert cli.main(["quantize", "verify", str(folder), "--json"]) == 0
     assert set(json.loads(capsys.readouterr().out)["targets"]) == {"openvino", "onnxruntime"}
 

@@ -13,7 +13,7 @@ from gateway.core.drift import CHUNK_ROWS, CHUNKS, InputWindow, index_by_chance,
 from gateway.engine.input_watch import MOST_INPUTS, InputWatch
 from gateway.messages import InferRequest, RequestHead
 from gateway.tensors import DATATYPES, TensorSpec
-from gateway.versions import InputDrift, InputStatistics
+from gateway.versions import ElementHistogram, InputDrift, InputStatistics
 from quantize.data_checks import InputStatistics as Calibrated
 from quantize.input_sketch import live_statistics
 
@@ -24,7 +24,7 @@ class Spec:
     """What `live_statistics` asks of a tensor."""
 
     def __init__(self, array: NDArray[Any]) -> None:
-        self.name, self.dtype = "x", array.dtype
+        self.name, self.dtype, self.dims = "x", array.dtype, (None, *array.shape[1:])
 
 
 def calibrated(rows: NDArray[Any], vocabulary: int | None = None) -> InputStatistics:
@@ -32,11 +32,10 @@ def calibrated(rows: NDArray[Any], vocabulary: int | None = None) -> InputStatis
     found.add(rows)
     sizes = {} if vocabulary is None else {"x": vocabulary}
     one = live_statistics({"x": found}, [Spec(rows)], sizes)["x"]  # type: ignore[list-item]
-    histogram = one["histogram"]
-    return InputStatistics(
-        "x", tuple(histogram["edges"]), tuple(histogram["shares"]), one["rows"], one["min"], one["max"],
-        one.get("vocabulary"),
-    )  # fmt: skip
+    histogram, *columns = (
+        ElementHistogram(tuple(h["edges"]), tuple(h["shares"])) for h in (one["histogram"], *one.get("columns", ()))
+    )
+    return InputStatistics("x", histogram, one["rows"], one["min"], one["max"], one.get("vocabulary"), tuple(columns))
 
 
 def request(rows: NDArray[Any]) -> InferRequest:
@@ -62,8 +61,7 @@ def pictures(rng: np.random.Generator, rows: int) -> NDArray[np.float32]:
 def texts(rng: np.random.Generator, rows: int) -> NDArray[np.int64]:
     """Frequent ids are small (Zipf), padding is 0."""
     ids = np.minimum(rng.zipf(1.3, (rows, 32)), 999)
-    ids[:, rng.integers(8, 32) :] = 0
-    return ids
+    return np.where(np.arange(32) < rng.integers(8, 32, (rows, 1)), ids, 0)
 
 
 def table(rng: np.random.Generator, rows: int) -> NDArray[np.float64]:
@@ -102,7 +100,7 @@ def test_the_same_distribution_is_about_what_chance_gives(draw: Draw, vocabulary
         (pictures, None, lambda x: x * 255),
         (pictures, None, lambda x: np.clip(x, -0.3, 0.3)),
         (texts, 1000, lambda x: np.where(x > 0, (x + 300) % 1000, 0)),
-        (table, None, lambda x: x * 0.5),
+        (table, None, lambda x: x * 0.8),
         (grey, None, lambda x: 255 - x),
         (grey, None, lambda x: (x // 16).astype(np.uint8)),
     ],
@@ -114,6 +112,25 @@ def test_changed_inputs_are_far_above(
     drift = watched(statistics, lambda rng, rows: change(draw(rng, rows)), seed)
     assert drift.psi is not None
     assert drift.psi - drift.by_chance > 0.25
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_one_column_that_changed_is_found_among_others(place: int) -> None:
+    """The columns' scales differ by orders of magnitude: in a common histogram the small ones could not be seen."""
+
+    def rows(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
+        return rng.normal(size=(count, 3)) * (1, 1000, 0.01) + (5, 0, 0.1)
+
+    statistics = calibrated(rows(np.random.default_rng(0), 512))
+    assert len(statistics.columns) == 3
+    change = np.array((1.5, 1500, 0.015)) * (np.arange(3) == place)
+    drift = watched(statistics, lambda rng, count: rows(rng, count) + change, 1)
+    assert drift.psi is not None
+    assert drift.psi - drift.by_chance > 0.25
+    assert drift.column == place
+    still = watched(statistics, rows, 1)
+    assert still.psi is not None
+    assert still.psi - still.by_chance < 0.1
 
 
 def test_the_window_forgets() -> None:
@@ -179,7 +196,9 @@ def test_odd_requests_harm_nobody() -> None:
     )
     watch.seen(InferRequest(RequestHead("m", None, (TensorSpec("x", DATATYPES["FP32"], (1, 2)),)), "", [b"\0" * 7]))
     assert watch.drift() == (), "bytes that are no elements end the watching, not the request"
-    many = InputWatch([InputStatistics(str(n), (0.0,), (0.5, 0.5), 8, 0, 1) for n in range(99)], every=1)
+    many = InputWatch(
+        [InputStatistics(str(n), ElementHistogram((0.0,), (0.5, 0.5)), 8, 0, 1) for n in range(99)], every=1
+    )
     assert len(many.drift()) == MOST_INPUTS
 
 

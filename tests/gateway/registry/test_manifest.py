@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gateway.registry.document import MAX_DOCUMENT_BYTES, DocumentError
 from gateway.registry.manifest import Manifest, parse_manifest
 from gateway.tensors import DataType
-from gateway.versions import InputStatistics, ModelVersion
+from gateway.versions import ElementHistogram, InputStatistics, ModelVersion
 from tests.support.processes import ROOT
 from tests.support.registry import ARTIFACT, document
 
@@ -160,7 +160,7 @@ STATISTICS: dict[str, Any] = {
 
 def test_input_statistics_are_what_the_gateway_compares_with() -> None:
     (found,) = parse(document() | {"input_statistics": {"X": STATISTICS}}).input_statistics
-    assert found == InputStatistics("X", (1.0, 2.5), (0.5, 0.25, 0.25), 64, 0.0, 9.0, 10)
+    assert found == InputStatistics("X", ElementHistogram((1.0, 2.5), (0.5, 0.25, 0.25)), 64, 0.0, 9.0, 10)
     assert parse(document()).input_statistics == ()
 
 
@@ -175,6 +175,8 @@ def test_input_statistics_are_what_the_gateway_compares_with() -> None:
         ({"histogram": {"edges": [1], "shares": [1, 1]}}, "shares: must be at least 0 and add up to 1"),
         ({"histogram": {"edges": [0] * 65, "shares": [1]}}, "edges: must have at most 64 numbers"),
         ({"histogram": {"edges": ["a"], "shares": [1]}}, "edges[0]: must be a number"),
+        ({"columns": [{"edges": [1], "shares": [1]}]}, "input_statistics.X.columns[0].shares: must be one more"),
+        ({"columns": [STATISTICS["histogram"]] * 65}, "input_statistics.X.columns: must be at most 64"),
         ({"other": 1}, "input_statistics.X.other: unknown key"),
     ],
 )

@@ -53,6 +53,7 @@ FULL: dict[str, Any] = document() | {
             "zero_share": 0,
             "vocabulary": 10,
             "histogram": {"edges": [0.5], "shares": [0.25, 0.75]},
+            "columns": [{"edges": [0.5], "shares": [0.25, 0.75]}],
         }
     },
     "lineage": {"published": {"by": "a"}},
@@ -80,8 +81,8 @@ BEYOND_A_SCHEMA = ("outputs.0.labels", "targets.0.artifacts", "targets.0.artifac
 BEYOND_A_SCHEMA += tuple(f"targets.0.engine.profiles.X.{p}" for p in ("min", "opt", "max", "min.0", "opt.0", "max.0"))
 # That a histogram's shares add up to 1 and are one more than the edges, that min is not above max, whose input it is.
 BEYOND_A_SCHEMA += tuple(f"input_statistics.X.{p}" for p in (
-    "min", "max", "histogram.edges", "histogram.edges.0", "histogram.shares", "histogram.shares.0",
-    "histogram.shares.1"))  # fmt: skip
+    "min", "max", *(f"{where}.{part}" for where in ("histogram", "columns.0")
+                    for part in ("edges", "edges.0", "shares", "shares.0", "shares.1"))))  # fmt: skip
 
 
 def schema(name: str) -> jsonschema.Draft202012Validator:
