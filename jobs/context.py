@@ -22,11 +22,12 @@ import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from jobs import contract
+from jobs import contract, files
 from jobs.checkpoint import Checkpoints
 from jobs.clock import now
+from jobs.job_loading import input_variable, version_variable
 from jobs.metrics import Metrics
 
 _DEFAULT_INTERVAL_S = 60.0
@@ -44,6 +45,8 @@ class JobContext:
         self.interval_s = float(environ.get(contract.CHECKPOINT_INTERVAL, _DEFAULT_INTERVAL_S))
         # Of several ranks the first one reports.
         self.metrics = Metrics(environ.get(contract.METRICS_FILE) if environ.get("RANK", "0") == "0" else None)
+        self._lineage_file = environ.get(contract.LINEAGE_FILE)
+        self._environ = environ
         self._keep = int(environ.get(contract.CHECKPOINT_KEEP, "3"))
         self._notice_file = environ.get(contract.NOTICE_FILE)
         self._told = False
@@ -67,6 +70,17 @@ class JobContext:
         if not self._told and self._notice_file is not None:
             self._told = os.path.exists(self._notice_file)
         return self._told
+
+    def lineage(self) -> dict[str, Any]:
+        """Returns where what this job makes comes from: code, data versions, seed, environment, parameters."""
+        return (files.read_json(self._lineage_file) if self._lineage_file else None) or {}
+
+    def table(self, name: str) -> Any:
+        """Returns the pinned version of the input table as a pyarrow Table (extra `jobs`). Raises KeyError."""
+        from jobs.tables import read
+
+        version = self._environ.get(version_variable(name))
+        return read(self._environ[input_variable(name)], None if version is None else int(version))
 
     def checkpoints(self) -> Checkpoints:
         """Returns this job's checkpoints."""

@@ -23,6 +23,7 @@ CHECKPOINT_INTERVAL = "SLUICE_CHECKPOINT_INTERVAL_S"
 CHECKPOINT_KEEP = "SLUICE_CHECKPOINT_KEEP"
 NOTICE_FILE = "SLUICE_NOTICE_FILE"
 METRICS_FILE = "SLUICE_METRICS_FILE"
+LINEAGE_FILE = "SLUICE_LINEAGE_FILE"
 
 # Files of one attempt's folder.
 LAUNCH = "launch.json"
@@ -30,6 +31,7 @@ CLAIM = "claim.json"
 STOP = "stop.json"
 NOTICE = "notice.json"
 EXIT = "exit.json"
+REFUSED = "refused.json"
 KEEPER_ERRORS = "keeper.err"
 
 # Tells a keeper to look at its folder. Ignored by default, so it cannot hurt one that is still starting.

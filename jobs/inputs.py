@@ -1,6 +1,7 @@
 """Pinned inputs: what was left open is resolved at submit, and every attempt checks that nothing has changed since.
 
-Decides what a version is: of a file its sha256; of a Delta table the number of the newest commit in its log.
+Decides what a version is: of a file its sha256; of a Delta table the number of the newest commit in its log (delta-rs
+asks the object store of one that is no folder).
 """
 
 from __future__ import annotations
@@ -9,21 +10,26 @@ import dataclasses
 import hashlib
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 from jobs.documents import JobError
 from jobs.job import Input, Job
 
 _COMMIT = re.compile(r"(\d{20})\.(?:json|checkpoint\.parquet|checkpoint\.\d+\.\d+\.parquet)")
+_REMOTE_S = 60
 
 
 class InputChanged(Exception):
     """An input is not what was pinned; the message names it."""
 
 
-def located(job: Job, given: Input) -> Path:
-    """Returns where the input is."""
-    return Path(job.folder) / os.path.expanduser(given.path or given.table)
+def located(job: Job, given: Input) -> str:
+    """Returns where the input is: a path, or the address of a table."""
+    if given.table and "://" in given.table:
+        return given.table
+    return str(Path(job.folder) / os.path.expanduser(given.path or given.table))
 
 
 def resolve(job: Job) -> Job:
@@ -34,7 +40,7 @@ def resolve(job: Job) -> Job:
         where = f"inputs[{index}]"
         try:
             if given.path:
-                digest = _digest(located(job, given))
+                digest = _digest(Path(located(job, given)))
                 if given.sha256 and given.sha256 != digest:
                     problems.append(f"{where}.sha256: {given.path} has {digest}")
                 given = dataclasses.replace(given, sha256=digest)
@@ -59,7 +65,7 @@ def verify(job: Job) -> None:
     for given in job.inputs:
         try:
             if given.path:
-                if _digest(located(job, given)) != given.sha256:
+                if _digest(Path(located(job, given))) != given.sha256:
                     raise InputChanged(f"input {given.name}: {given.path} is not what it was at submit")
             elif isinstance(given.version, int) and _newest_version(located(job, given)) < given.version:
                 raise InputChanged(f"input {given.name}: {given.table} has no version {given.version} any more")
@@ -83,8 +89,27 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _newest_version(table: Path) -> int:
-    versions = [int(match[1]) for name in os.listdir(table / "_delta_log") if (match := _COMMIT.fullmatch(name))]
+def _newest_version(table: str) -> int:
+    if "://" in table:
+        return _newest_remote_version(table)
+    names = os.listdir(Path(table) / "_delta_log")
+    versions = [int(match[1]) for name in names if (match := _COMMIT.fullmatch(name))]
     if not versions:
         raise FileNotFoundError(2, "no Delta table (its log is empty)")
     return max(versions)
+
+
+def _newest_remote_version(table: str) -> int:
+    # In a process of its own: the object store's client brings threads and 100 MB, which would stay with the runner.
+    code = "import sys; from deltalake import DeltaTable; print(DeltaTable(sys.argv[1]).version())"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code, table], capture_output=True, text=True, timeout=_REMOTE_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise OSError(110, f"no answer within {_REMOTE_S} s") from None
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["it failed"])[-1][:300]
+        missing = "ModuleNotFoundError" in last
+        raise OSError(2, "delta-rs is not installed: pip install 'sluice[jobs]'" if missing else last)
+    return int(done.stdout)

@@ -110,9 +110,23 @@ class Input:
     path: str = _setting("", "A file.")
     sha256: str = _setting("", "Its digest, 64 hexadecimal digits; empty: recorded at submit.",
                            pattern=r"([0-9a-f]{64})?")
-    table: str = _setting("", "Or: the folder of a Delta table.")
+    table: str = _setting("", "Or: a Delta table, a folder or s3://bucket/path (extra `jobs`; its keys come from the "
+                        "runner's environment: AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, …).")
     version: int | Literal["latest"] | None = _setting(
         None, "The table's version, a number or \"latest\"; the number is recorded at submit.", minimum=0)
+    schema: str = _setting("", "A pandera schema, module:name, that the table must satisfy before the program starts; "
+                         "rows that do not are named.",
+                           pattern=r"([A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*)?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tracking:
+    """Where parameters, metrics and outputs are copied to, besides the runner's own folder."""
+
+    mlflow: str = _setting("", "Address of an MLflow tracking server (the extra `mlflow`); empty: nowhere.",
+                           pattern=r"(https?://.+)?")
+    experiment: str = _setting("sluice", "The experiment there.", pattern=r".{1,200}")
+    artifacts: bool = _setting(True, "Copy the outputs too, when the job has succeeded.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,5 +167,6 @@ class Job:
     resources: Resources = _made(Resources, "What one attempt occupies.")  # noqa: RUF009
     checkpoint: Checkpointing = _made(Checkpointing, "Checkpoints.")  # noqa: RUF009
     limits: Limits = _made(Limits, "Further bounds.")  # noqa: RUF009
+    tracking: Tracking = _made(Tracking, "Tracking.")  # noqa: RUF009
     inputs: tuple[Input, ...] = _setting((), "Pinned inputs.")
 # fmt: on

@@ -82,9 +82,10 @@ def _cross_check(job: Job) -> Iterable[str]:
     seen: set[str] = set()
     for index, given in enumerate(job.inputs):
         yield from _check_input(index, given)
-        if (variable := input_variable(given.name)) in seen:
-            yield f"inputs[{index}].name: two inputs would share the variable {variable}"
-        seen.add(variable)
+        for variable in (input_variable(given.name), version_variable(given.name) if given.table else ""):
+            if variable in seen:
+                yield f"inputs[{index}].name: two inputs would share the variable {variable}"
+            seen.add(variable or f"[{index}]")
     known = {f"inputs.{given.name}" for given in job.inputs}
     for place in ("command", "arguments"):
         for index, argument in enumerate(getattr(job, place)):
@@ -98,6 +99,8 @@ def _check_input(index: int, given: Input) -> Iterable[str]:
         yield f"{where}: give path or table"
     if given.path and given.version is not None:
         yield f"{where}.version: belongs to a table; a file is pinned by sha256"
+    if given.path and given.schema:
+        yield f"{where}.schema: belongs to a table"
     if given.table and given.sha256:
         yield f"{where}.sha256: belongs to a file; a table is pinned by version"
 
@@ -105,3 +108,8 @@ def _check_input(index: int, given: Input) -> Iterable[str]:
 def input_variable(name: str) -> str:
     """Returns the environment variable that holds the path of the input called `name`."""
     return "SLUICE_INPUT_" + re.sub(r"[^A-Z0-9]", "_", name.upper())
+
+
+def version_variable(name: str) -> str:
+    """Returns the environment variable that holds the version of the table called `name`."""
+    return input_variable(name) + "_VERSION"

@@ -14,10 +14,10 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from jobs import contract, inputs
+from jobs import contract, inputs, lineage
 from jobs.executors.port import Launch
 from jobs.job import Job
-from jobs.job_loading import input_variable
+from jobs.job_loading import input_variable, version_variable
 from jobs.state_folder import StateFolder
 from jobs.store import Attempt, JobRecord
 
@@ -25,8 +25,11 @@ _HANDED_ON = re.compile(
     r"PATH|HOME|USER|LOGNAME|SHELL|LANG|LANGUAGE|LC_\w+|TZ|TMPDIR|TERM|LD_LIBRARY_PATH|VIRTUAL_ENV|PYTHONPATH|"
     r"SSL_CERT_FILE|SSL_CERT_DIR|CUDA_HOME|CUDA_PATH"
 )
+# What a job whose table lies in a bucket needs to reach it.
+_STORE = re.compile(r"AWS_\w+|GOOGLE_\w+|AZURE_\w+")
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _CALL = Path(__file__).with_name("call.py")
+_CHECK = Path(__file__).with_name("checking.py")
 _TORCHRUN = Path(__file__).with_name("torchrun.py")
 _PLACEHOLDER = re.compile(r"\{(output_folder|checkpoint_folder|seed|inputs\.[^{}]*)\}")
 _GIT_TIMEOUT_S = 5
@@ -39,7 +42,16 @@ def prepared(record: JobRecord, attempt: Attempt, state: StateFolder) -> Launch:
     folder.mkdir(mode=0o700, parents=True)
     state.outputs(number).mkdir(mode=0o700, exist_ok=True)
     state.checkpoints(number, job).mkdir(mode=0o700, parents=True, exist_ok=True)
-    return Launch(job, folder, attempt.token, argv(job, number, state), environment(job, attempt, state, os.environ))
+    lineage.keep(record, state)
+    command = argv(job, number, state)
+    if any(given.schema for given in job.inputs):
+        checks = [
+            [given.name, inputs.located(job, given), given.version, given.schema]
+            for given in job.inputs
+            if given.schema
+        ]
+        command = (job.python or sys.executable, str(_CHECK), json.dumps(checks), str(folder), *command)
+    return Launch(job, folder, attempt.token, command, environment(job, attempt, state, os.environ))
 
 
 def argv(job: Job, number: int, state: StateFolder) -> tuple[str, ...]:
@@ -52,7 +64,7 @@ def argv(job: Job, number: int, state: StateFolder) -> tuple[str, ...]:
         "output_folder": str(state.outputs(number)),
         "checkpoint_folder": str(state.checkpoints(number, job)),
         "seed": str(job.seed),
-        **{f"inputs.{given.name}": str(inputs.located(job, given)) for given in job.inputs},
+        **{f"inputs.{given.name}": inputs.located(job, given) for given in job.inputs},
     }
     own = (_PLACEHOLDER.sub(lambda m: known[m[1]], part) for part in (*job.command, *job.arguments))
     return (*ranks, *own)
@@ -69,7 +81,10 @@ def environment(job: Job, attempt: Attempt, state: StateFolder, own: Mapping[str
     found |= {"PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": str(job.seed)}
     found["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, attempt.gpus))
     found |= job.environment
-    found |= {input_variable(given.name): str(inputs.located(job, given)) for given in job.inputs}
+    found |= {input_variable(given.name): inputs.located(job, given) for given in job.inputs}
+    found |= {version_variable(given.name): str(given.version) for given in job.inputs if given.table}
+    if any("://" in given.table for given in job.inputs):
+        found |= {name: value for name, value in own.items() if _STORE.fullmatch(name) and name not in found}
     return found | {
         contract.JOB: str(number),
         contract.ATTEMPT: str(attempt.number),
@@ -81,6 +96,7 @@ def environment(job: Job, attempt: Attempt, state: StateFolder, own: Mapping[str
         contract.CHECKPOINT_KEEP: str(job.checkpoint.keep),
         contract.NOTICE_FILE: str(state.attempt(number, attempt.number) / contract.NOTICE),
         contract.METRICS_FILE: str(state.metrics(number)),
+        contract.LINEAGE_FILE: str(lineage.path(state, number)),
     }
 
 

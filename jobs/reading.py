@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from jobs import files, lineage
 from jobs.job_loading import to_document
 from jobs.state_folder import StateFolder
 from jobs.store import Attempt, JobRecord, Store
@@ -46,6 +47,7 @@ def full(store: Store, state: StateFolder, number: int) -> dict[str, Any]:
         "output_folder": str(state.outputs(number)),
         "checkpoint_folder": str(state.checkpoints(number, record.job)),
         "job": to_document(record.job),
+        "lineage": files.read_json(lineage.path(state, number)),
         "runs": [_attempt(attempt) for attempt in store.attempts(number)],
         "events": [{"at": at, "what": what} for at, what in store.events(number)],
     }

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from jobs import clock, contract, inputs, launching, slots
+from jobs import clock, contract, files, inputs, launching, slots
 from jobs.documents import JobError
 from jobs.errors import Refused
 from jobs.executors.port import Executor, Handle
@@ -70,8 +70,6 @@ class Runner:
         self._changed = asyncio.Event()
         self.trouble = ""
 
-    # ------------------------------------------------------------------ life
-
     async def run(self) -> None:
         """Recovers what an earlier runner left, then works until `close`."""
         try:
@@ -105,8 +103,6 @@ class Runner:
             if record.cancel_asked:
                 self._stop(active, contract.CANCEL)
             group.create_task(self._guard(active, self._watch(active, attempt, handle)))
-
-    # ------------------------------------------------------------------ what can be asked
 
     def only(self, number: int) -> None:
         """Starts no other job from here on (0: none at all)."""
@@ -168,6 +164,12 @@ class Runner:
         active.giving_way = True
         return record
 
+    @property
+    def tracked(self) -> bool:
+        """Whether a job that waits or runs is to be copied to a tracking server."""
+        records = [*self._waiting.values(), *(active.record for active in self._active.values())]
+        return any(record.job.tracking.mlflow for record in records)
+
     def running(self) -> list[JobRecord]:
         """Returns the jobs that have a running attempt."""
         return [active.record for active in self._active.values() if active.handle is not None]
@@ -179,8 +181,6 @@ class Runner:
     def _announce(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
-
-    # ------------------------------------------------------------------ the queue
 
     def _poll(self, group: asyncio.TaskGroup) -> float | None:
         """Starts and preempts what `queueing` says; returns after how many seconds to look again (None: when woken)."""
@@ -253,7 +253,7 @@ class Runner:
         self._announce()
         try:
             await asyncio.to_thread(inputs.verify, job)
-            launch = launching.prepared(record, attempt, self._state)
+            launch = await asyncio.to_thread(launching.prepared, record, attempt, self._state)
             active.handle = handle = self._executor.start(launch)
         except inputs.InputChanged as error:
             await self._settle(active, attempt, Ended(Reason.INPUT_CHANGED, str(error)), None)
@@ -269,7 +269,8 @@ class Runner:
     async def _watch(self, active: _Active, attempt: Attempt, handle: Handle) -> None:
         record = await handle.ended()
         missing = await asyncio.to_thread(inputs.missing_outputs, active.record.job, self._state.outputs(attempt.job))
-        await self._settle(active, attempt, reason_of(record, missing), record)
+        refused = files.read_json(self._state.attempt(attempt.job, attempt.number) / contract.REFUSED)
+        await self._settle(active, attempt, reason_of(record, missing, refused), record)
 
     async def _settle(self, active: _Active, attempt: Attempt, ended: Ended, record: Mapping[str, Any] | None) -> None:
         job, at = active.record.job, clock.wall()

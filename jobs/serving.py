@@ -14,6 +14,7 @@ from aiohttp import web
 
 from jobs import files
 from jobs.executors.local import LocalExecutor
+from jobs.mirroring import mirror
 from jobs.queueing import Amount
 from jobs.runner import Runner
 from jobs.server import Api
@@ -48,10 +49,12 @@ async def runner(
             made = Runner(state, store, LocalExecutor(), settings, only=only)
             async with asyncio.TaskGroup() as group:
                 group.create_task(made.run())
+                copying = group.create_task(mirror(made, store, state))
                 try:
                     yield made, store, state
                 finally:
                     made.close()
+                    copying.cancel()
     finally:
         state.unlock()
 

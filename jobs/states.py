@@ -43,6 +43,7 @@ class Reason(StrEnum):
     LOST = "lost"
     OUTPUTS_MISSING = "outputs_missing"
     INPUT_CHANGED = "input_changed"
+    DATA_REFUSED = "data_refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +62,12 @@ class Next:
     delay_s: float = 0.0
 
 
-def reason_of(record: Mapping[str, Any] | None, missing: Sequence[str]) -> Ended:
+def reason_of(
+    record: Mapping[str, Any] | None, missing: Sequence[str], refused: Mapping[str, Any] | None = None
+) -> Ended:
     """Returns why the attempt with this exit record ended; `missing` are the promised outputs that are not there.
+
+    `refused` says why the data was refused before the program started, if it was.
 
     No record means that the keeper is gone and nobody knows: lost.
     """
@@ -79,6 +84,8 @@ def reason_of(record: Mapping[str, Any] | None, missing: Sequence[str]) -> Ended
         return Ended(Reason.ERROR, detail)
     if why is not None and (code != 0 or missing):
         return Ended(Reason.PREEMPTED, detail)
+    if refused is not None:
+        return Ended(Reason.DATA_REFUSED, str(refused.get("detail", "")))
     if code == 0:
         if missing:
             return Ended(Reason.OUTPUTS_MISSING, f"ended with 0 but did not write {', '.join(missing)}")

@@ -20,7 +20,7 @@ th{color:var(--soft);font-weight:500}td.n,th.n{text-align:right;font-variant-num
 .dot{fill:var(--dot)}.dot.pruned{fill:var(--old)}.dot.best{fill:var(--best)}.curve{fill:none;stroke:var(--dot);stroke-width:1.4;opacity:.75}.curve.pruned{stroke:var(--old)}
 .curve.best{stroke:var(--best);stroke-width:2.4;opacity:1}.front{fill:none;stroke:var(--best);stroke-width:1.6}.axis{stroke:var(--line)}
 """
-_WIDE, _HIGH, _LEFT, _BOTTOM = 640.0, 250.0, 62.0, 30.0
+_WIDE, _HIGH, _LEFT, _BOTTOM = 640.0, 250.0, 84.0, 30.0
 Points = Sequence[tuple[float, float]]
 
 
