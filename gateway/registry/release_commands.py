@@ -132,7 +132,6 @@ def _change(
     """Does what `moved` decides about the release as it is now, and returns it as it is then."""
     model = model_of(release_id)
     check_who(model, actor)
-    mend_journal(store, model)
     for _ in range(MOST_TRIES):
         release = _current(store, model, release_id)
         decision = moved(release)
@@ -142,6 +141,7 @@ def _change(
             transact(store, bundle, _changing(release, decision, now, winner), actor=actor)
         except NotAsItWas:
             continue
+        mend_journal(store, model)
         assert decision.to is not None
         return Release(release.plan, decision.to)
     raise StoreError(f"release {release_id} is being changed by others: try again")

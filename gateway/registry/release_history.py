@@ -76,8 +76,12 @@ def bundles_of(store: Store, release_id: str) -> list[EvidenceBundle]:
         for entry in journal.entries(store, model)
         if entry.get("release") == release_id and "evidence" in entry
     ]
+    # What the journal could not be told is in the pointer's own history.
+    pointer = pointer_of(store, model)
+    for change in pointer.history if pointer is not None else ():
+        keys += [key for key in change.get("evidence", ()) if f"/{release_id}/" in str(key)]
     found = []
-    for key in dict.fromkeys(keys):
+    for key in sorted(dict.fromkeys(keys)):
         stored = store.read(key)
         if stored is None:
             continue
@@ -91,6 +95,7 @@ def bundles_of(store: Store, release_id: str) -> list[EvidenceBundle]:
 def release_entries(store: Store, model: str | None, limit: int) -> list[dict[str, Any]]:
     """Returns the last journal entries about releases, newest first."""
     found = [entry for entry in journal.entries(store, model) if str(entry.get("action", "")).startswith("release ")]
+    found.sort(key=lambda entry: str(entry.get("at", "")))  # what was entered later is told in its place
     return found[::-1][: min(limit, MOST_ENTRIES)]
 
 

@@ -53,7 +53,6 @@ def start_release(
     for number in (arm.version for arm in plan.arms):
         check_servable(store, ModelVersion(model, number))
     pin(store, model, plan.actor)
-    mend_journal(store, model)
     pointer = pointer_of(store, model)
     if pointer is None or pointer.stable is None:
         raise PublishError(f"{model} is not served: serve the version that the new one is compared with first")
@@ -78,6 +77,7 @@ def start_release(
             transact(store, bundle, _starting(plan, running, policy, now), actor=plan.actor, step=step, ended=ended)
         except NotAsItWas:
             continue
+        mend_journal(store, model)
         return plan, bundle.release.progress.status
     raise StoreError(f"the releases of {model} are being changed by others: try again")
 

@@ -20,7 +20,7 @@ from gateway.registry.bundle_document import parse_bundle, render_bundle
 from gateway.registry.pointing import change_pointer, pointer_of
 from gateway.registry.release_document import Rejection
 from gateway.registry.serving import ServingPointer
-from gateway.registry.store import AlreadyThere, Step, Store, no_step
+from gateway.registry.store import AlreadyThere, Step, Store, StoreError, no_step
 from gateway.releases import Release, ReleaseKind, ReleasePlan, ReleaseProgress, ReleaseStatus
 
 RELEASES_FOLDER = "releases"
@@ -183,11 +183,18 @@ def note(store: Store, written: Written, actor: str) -> None:
 
 
 def mend_journal(store: Store, model: str) -> int:
-    """Writes the entries of decisions whose writer died before it could, and returns how many there were."""
+    """Writes the entries of decisions whose writer died before it could, and returns how many there were.
+
+    A journal that cannot be read is a warning: it keeps nobody from rolling back.
+    """
     pointer = pointer_of(store, model)
     if pointer is None:
         return 0
-    known = {entry.get("evidence") for entry in journal.entries(store, model)}
+    try:
+        known = {entry.get("evidence") for entry in journal.entries(store, model)}
+    except StoreError as error:
+        journal.warn(f"the journal cannot be read: {error}")
+        return 0
     missing = [
         (str(key), str(entry.get("actor", "")))
         for entry in pointer.history

@@ -22,6 +22,7 @@ from gateway.registry.release_commands import (
     resume_release,
     rollback_release,
 )
+from gateway.registry.release_history import bundles_of, release_entries
 from gateway.registry.release_starting import MOST_QUEUED, start_release
 from gateway.registry.releasing import advance, mend_journal
 from gateway.registry.serving import ServingPointer
@@ -253,6 +254,7 @@ def test_a_writer_that_dies_leaves_the_old_state_or_the_new_one(store: FolderSto
     assert now is not None
     assert now.progress.step == (1 if dies_at == "pointed" else 0)
     assert advance(store, release, bundle, actor="gw") == (dies_at == "bundled")
+    assert len(bundles_of(store, "m-r1")) == 2
     assert mend_journal(store, "m") == (1 if dies_at == "pointed" else 0)
     assert mend_journal(store, "m") == 0
     assert actions(store) == ["release start", "release advance"]
@@ -269,7 +271,8 @@ def test_a_start_that_dies_has_begun_or_has_not(store: FolderStore, dies_at: str
     if dies_at == "pointed":
         with pytest.raises(PublishError, match="m-r1 of m is in progress"):
             start(store)
-        assert actions(store) == ["release start"]
+        pause_release(store, "m-r1", **WHO)
+        assert [entry["action"] for entry in release_entries(store, "m", 9)] == ["release pause", "release start"]
     else:
         assert pointer_now(store).release is None
         assert start(store).plan.id == "m-r2"
