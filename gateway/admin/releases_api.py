@@ -15,6 +15,7 @@ from typing import Any
 
 from aiohttp import web
 
+from gateway.core.compatibility import breaking_changes
 from gateway.core.rollout import decide
 from gateway.judgements import EvidenceBundle
 from gateway.ports import LiveReleases
@@ -136,7 +137,7 @@ class ReleasesApi:
 
         def work(store: Store) -> dict[str, Any]:
             wanted = SupersedePolicy(policy) if policy else None
-            begun, status = start_release(store, plan, now=time.time_ns(), if_running=wanted)
+            begun, status = start_release(store, plan, now=time.time_ns(), breaking=breaking_changes, if_running=wanted)
             return {"id": begun.id, "status": status.value, "plan": render_plan(begun)}
 
         return await self._changed(work)

@@ -10,6 +10,7 @@ import time
 from gateway.cli import BAD_USAGE, OK
 from gateway.commands.registry_access import actor_of, with_registry
 from gateway.commands.release_gateway import Place, place_or_exit, tell_gateway
+from gateway.core.compatibility import breaking_changes
 from gateway.registry.release_document import render_plan
 from gateway.registry.release_options import OPTIONS, OptionProblems, plan_of
 from gateway.registry.release_starting import start_release
@@ -35,7 +36,7 @@ def run(parsed: argparse.Namespace) -> int:
 
 def _start(store: Store, plan: ReleasePlan, parsed: argparse.Namespace, place: Place) -> int:
     policy = SupersedePolicy(parsed.if_running) if parsed.if_running else None
-    begun, status = start_release(store, plan, now=time.time_ns(), if_running=policy)
+    begun, status = start_release(store, plan, now=time.time_ns(), breaking=breaking_changes, if_running=policy)
     told = tell_gateway(place)
     if parsed.json:
         print(json.dumps({"id": begun.id, "status": status.value, "plan": render_plan(begun), "gateway_told": told}))

@@ -9,6 +9,7 @@ from gateway.registry import journal, layout, numbering
 from gateway.registry.document import DocumentError, parse_object
 from gateway.registry.pointing import pointer_of
 from gateway.registry.release_document import render_release
+from gateway.registry.serving import ServingPointer
 from gateway.registry.store import Store
 from gateway.registry.verifying import models_in
 from gateway.versions import ModelVersion
@@ -24,7 +25,8 @@ def registry_overview(store: Store) -> dict[str, Any]:
 def model_overview(store: Store, model: str) -> dict[str, Any]:
     """Returns the model's pointer and versions, newest first; without versions if there is no such model.
 
-    A version's `state` is "stable", "also" (loaded beside it), "published" or "retired".
+    A version's `state` is "stable", "candidate" (of a release in progress), "also" (loaded beside it), "rejected"
+    (rolled back), "published" or "retired".
     """
     present = numbering.numbers_present(store, model)
     marks = numbering.retired(store, model)
@@ -43,11 +45,23 @@ def model_overview(store: Store, model: str) -> dict[str, Any]:
         "versions": [],
     }
     for number in reversed(present):
-        state = "stable" if number in desired[:1] else "also" if number in desired else "published"
-        found["versions"].append(_version(store, ModelVersion(model, number), "retired" if number in marks else state))
+        state = "retired" if number in marks else _state(number, desired, pointer)
+        found["versions"].append(_version(store, ModelVersion(model, number), state))
     if problem:
         found["problem"] = problem
     return found
+
+
+def _state(number: int, desired: tuple[int, ...], pointer: ServingPointer | None) -> str:
+    release = pointer.release if pointer is not None else None
+    if number in desired[:1]:
+        return "stable"
+    if release is not None and number in desired and any(arm.version == number for arm in release.plan.arms):
+        return "candidate"
+    if number in desired:
+        return "also"
+    rejected = pointer is not None and any(item.version == number for item in pointer.rejected)
+    return "rejected" if rejected else "published"
 
 
 def manifest_document(store: Store, version: ModelVersion) -> dict[str, Any] | None:

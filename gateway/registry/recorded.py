@@ -36,7 +36,19 @@ def record_of(manifest: Manifest, folder: Path) -> VersionRecord:
     """
     listed = {file.path for file in manifest.files}
     batched = manifest.max_batch_size > 0
-    metadata = ModelMetadata(
+    metadata = metadata_of(manifest)
+    golden = _golden(manifest, folder, listed) if _CASES in listed else None
+    warmup: tuple[TensorData, ...] = ()
+    if _WARMUP in listed:
+        arrays = _arrays(folder / _WARMUP, _WARMUP)
+        warmup = _tensors(_WARMUP, "input", manifest.inputs, arrays, batched=batched)
+    return VersionRecord(metadata, golden, warmup, manifest.input_statistics)
+
+
+def metadata_of(manifest: Manifest) -> ModelMetadata:
+    """Returns how the version describes itself to callers."""
+    batched = manifest.max_batch_size > 0
+    return ModelMetadata(
         name=manifest.version.model_name,
         versions=(str(manifest.version.number),),
         platform="",
@@ -45,12 +57,6 @@ def record_of(manifest: Manifest, folder: Path) -> VersionRecord:
         max_batch_size=manifest.max_batch_size,
         optional_inputs=frozenset(tensor.name for tensor in manifest.inputs if tensor.optional),
     )
-    golden = _golden(manifest, folder, listed) if _CASES in listed else None
-    warmup: tuple[TensorData, ...] = ()
-    if _WARMUP in listed:
-        arrays = _arrays(folder / _WARMUP, _WARMUP)
-        warmup = _tensors(_WARMUP, "input", manifest.inputs, arrays, batched=batched)
-    return VersionRecord(metadata, golden, warmup, manifest.input_statistics)
 
 
 def _spec(tensor: TensorEntry, batched: bool) -> TensorSpec:

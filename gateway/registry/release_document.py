@@ -218,6 +218,8 @@ def _steps_problems(plan: ReleasePlan) -> list[tuple[str, str]]:
         found.append(("steps", "max_time_ns must be more than 0"))
     if plan.kind is ReleaseKind.SHADOW and any(weights):
         found.append(("steps", "a shadow release has one step of weight 0"))
+    if plan.kind is ReleaseKind.CANARY and plan.judged and not any(0 < weight < BUCKETS for weight in weights):
+        found.append(("steps", "a judged canary needs a share between 0 % and 100 %: else there is nothing to compare"))
     if 0 in weights and plan.shadow_share == 0:
         found.append(("shadow_share_bp", "a step that only compares copies needs some"))
     return found

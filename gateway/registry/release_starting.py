@@ -11,8 +11,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from gateway.judgements import Decision, DecisionKind, EvidenceBundle
+from gateway.messages import ModelMetadata
 from gateway.registry.document import Reader
+from gateway.registry.layout import MANIFEST_FILE
 from gateway.registry.pointing import pointer_of
+from gateway.registry.recorded import metadata_of
 from gateway.registry.release_commands import IN_PROGRESS, MOST_TRIES, by_hand
 from gateway.registry.release_document import read_plan, render_plan
 from gateway.registry.releasing import (
@@ -25,11 +28,12 @@ from gateway.registry.releasing import (
 )
 from gateway.registry.serving import ServingPointer
 from gateway.registry.store import AlreadyThere, Step, Store, StoreError, no_step
-from gateway.registry.switching import PublishError, check_not_rejected, check_servable, check_who, pin
+from gateway.registry.switching import PublishError, check_not_rejected, check_servable, check_who, manifest_of, pin
 from gateway.releases import Release, ReleasePlan, ReleaseStatus, SupersedePolicy
 from gateway.versions import ModelVersion
 
 MOST_QUEUED = 10
+Breaking = Callable[[ModelMetadata, ModelMetadata], list[str]]
 
 
 def start_release(
@@ -38,12 +42,15 @@ def start_release(
     *,
     now: int,
     if_running: SupersedePolicy | None = None,
+    breaking: Breaking = lambda old, new: [],
     step: Step = no_step,
 ) -> tuple[ReleasePlan, ReleaseStatus]:
     """Starts or queues what `plan` says and returns it as it was written, with RUNNING or QUEUED.
 
     Its id, salt (unless given), stable version and time are set here. `if_running` says what to do while another one is
-    in progress; by default what that one's plan says. The watch of a promoted one ends.
+    in progress; by default what that one's plan says. The watch of a promoted one ends. `breaking` says what would
+    break callers of the one version if the other answered them (`core.compatibility`): such a version cannot share
+    their traffic.
 
     Raises:
         PublishError: it cannot start; the message says why and what to do.
@@ -59,6 +66,7 @@ def start_release(
     plan = replace(plan, stable=pointer.stable, created_at=now)
     policy = if_running or (pointer.release.plan.on_newer if pointer.release else SupersedePolicy.REFUSE)
     _check(pointer, plan, policy)
+    _check_callers(store, plan, breaking)
     plan = _claimed(store, plan)
     step("claimed")
     for _ in range(MOST_TRIES):
@@ -94,6 +102,22 @@ def _starting(
         return replace(before, release=Release(plan, replace(first_progress(now), evidence=written.sha256)))
 
     return change
+
+
+def _check_callers(store: Store, plan: ReleasePlan, breaking: Breaking) -> None:
+    """Raises PublishError if an arm could not answer the callers of the stable version."""
+    stable = _metadata(store, ModelVersion(plan.model_name, plan.stable))
+    for arm in plan.arms:
+        version = ModelVersion(plan.model_name, arm.version)
+        tried = _metadata(store, version)
+        problems = breaking(stable, tried) if stable is not None and tried is not None else []
+        if problems:
+            raise PublishError(f"{version} would break callers of version {plan.stable}: {'; '.join(problems)}")
+
+
+def _metadata(store: Store, version: ModelVersion) -> ModelMetadata | None:
+    stored = store.read(f"{version.model_name}/{version.number}/{MANIFEST_FILE}")
+    return metadata_of(manifest_of(stored.content, version)) if stored is not None else None
 
 
 def _check_readable(plan: ReleasePlan) -> None:

@@ -72,7 +72,7 @@ def evidence_plot(bundles: Sequence[EvidenceBundle]) -> str:
 
 
 def intervals_plot(criteria: Sequence[CriterionResult]) -> str:
-    """What was seen with its interval, scaled so that every criterion's limit lies on the same line."""
+    """What was seen with its interval, scaled so that every criterion's stated size lies on the same line."""
     rows = [line for line in criteria if line.estimate is not None and line.limit]
     if not rows:
         return ""
@@ -98,7 +98,7 @@ def intervals_plot(criteria: Sequence[CriterionResult]) -> str:
         f"<line x1='{zero}' x2='{zero}' y1='10' y2='{height - 22}' stroke='var(--line)'/>"
         f"<text class=soft x='{zero}' y='{height - 6}' text-anchor='middle'>none</text>"
         f"<line x1='{zero + unit}' x2='{zero + unit}' y1='10' y2='{height - 22}' stroke='var(--bad)' stroke-dasharray='4 3'/>"
-        f"<text class=soft x='{zero + unit}' y='{height - 6}' text-anchor='middle'>limit</text>"
+        f"<text class=soft x='{zero + unit}' y='{height - 6}' text-anchor='middle'>size</text>"
     )
     return f"<svg viewBox='0 0 700 {height}' role=img aria-label='What was seen, with intervals'>{axis}{''.join(parts)}</svg>"
 

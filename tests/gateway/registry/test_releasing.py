@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from gateway.core.compatibility import breaking_changes
 from gateway.judgements import Decision, DecisionKind, EvidenceBundle
 from gateway.registry import journal
 from gateway.registry.bundle_document import parse_bundle
 from gateway.registry.folder_store import FolderStore
+from gateway.registry.overview import model_overview
 from gateway.registry.pointing import pointer_of
 from gateway.registry.release_commands import (
     pause_release,
@@ -286,6 +288,7 @@ def test_a_start_that_dies_has_begun_or_has_not(store: FolderStore, dies_at: str
         ({"steps": ()}, "at least one step"),
         ({"steps": steps(100, 100)}, "more weight than the one before"),
         ({"steps": steps(20_000)}, "0 to 10000"),
+        ({"steps": steps(0, 10_000)}, "needs a share between"),
         ({"shadow_share": 0}, "compares copies needs some"),
         ({"actor": " "}, "an actor is needed"),
         ({"model_name": "../m"}, "not a model name"),
@@ -301,6 +304,24 @@ def test_what_cannot_start_says_why_and_changes_nothing(
     with pytest.raises(PublishError, match=message):
         start_release(store, plan(id="", **change), now=NOW)
     assert pointer_now(store) == before
+
+
+def test_a_version_that_the_same_callers_cannot_use_is_refused(store: FolderStore) -> None:
+    publish(store.root, "m", 5, inputs=[{"name": "X2", "datatype": "FP32", "shape": [3]}])
+    of = plan(id="", candidate=5)
+    with pytest.raises(PublishError, match="m/5 would break callers of version 1: input 'X' is gone"):
+        start_release(store, of, now=NOW, breaking=breaking_changes)
+    assert pointer_now(store).release is None
+
+
+def test_the_overview_says_what_a_version_is_there_for(store: FolderStore) -> None:
+    def states() -> dict[int, str]:
+        return {item["version"]: item["state"] for item in model_overview(store, "m")["versions"]}
+
+    start(store)
+    assert states() == {4: "published", 3: "published", 2: "candidate", 1: "stable"}
+    rollback_release(store, "m-r1", **WHO)
+    assert states() == {4: "published", 3: "published", 2: "rejected", 1: "stable"}
 
 
 def test_a_model_that_is_not_served_has_nothing_to_be_compared_with(tmp_path: Path) -> None:
