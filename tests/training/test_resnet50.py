@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from jobs import contract
+from jobs import contract, job_loading
 from jobs.context import JobContext
 from jobs.trainers import fashion_mnist, resnet50
 from jobs.trainers.resnet50_network import ResNet50
 
+ROOT = Path(__file__).resolve().parents[2]
 TORCHVISION = Path(__file__).parent / "data" / "resnet50_state_dict.txt"
 STAGES = resnet50.parse_stages("32:2:0.5,48:2:0.5")
 
@@ -143,3 +144,11 @@ def test_weights_graph_and_figures_are_written(tmp_path: Path, monkeypatch: pyte
     }  # fmt: skip
     loaded = torch.load(tmp_path / "outputs" / "resnet50.pth", weights_only=True)
     ResNet50(10).load_state_dict(loaded)
+
+
+@pytest.mark.parametrize("name", ["resnet50_cpu", "resnet50_gpu"])
+def test_the_recipes_are_jobs_that_the_trainer_understands(name: str) -> None:
+    job = job_loading.load(ROOT / "jobs" / "trainers" / f"{name}.toml")
+    parsed = resnet50.parser().parse_args(list(job.arguments))
+    assert resnet50.parse_stages(parsed.stages)[-1].side == resnet50.SIDE
+    assert set(job.outputs) == {"resnet50.pth", "resnet50.onnx", "resnet50.json"}
