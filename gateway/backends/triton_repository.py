@@ -152,7 +152,7 @@ def choose_target(
             if wanted in (target.name, target.kind):
                 return target
     asked = f" among {', '.join(order)}" if order else ""
-    said = "; ".join(f"{name}: {', '.join(why) or 'not asked for'}" for name, why in reasons.items())
+    said = "; ".join(f"{name}: {' and '.join(why) or 'not asked for'}" for name, why in reasons.items())
     raise GatewayError(ErrorCode.BACKEND_FAILED, f"{description.version} has no target that runs here{asked} ({said})")
 
 
