@@ -116,11 +116,21 @@ def run(
         QuantizeError: what `quantize.preparing.prepare` and `quantize.calibration.calibrate` raise.
     """
     started = time.perf_counter()
-    outcome = Outcome(prepare(model, calibration, evaluation, policy, progress, unlabelled=unlabelled), policy)
-    outcome.seconds["prepare"] = _since(started)
+    prepared = prepare(model, calibration, evaluation, policy, progress, unlabelled=unlabelled)
+    seconds = _since(started)
+    outcome = judge_targets(prepared, policy, progress)
+    outcome.seconds = {"prepare": seconds, **outcome.seconds}
+    return outcome
+
+
+def judge_targets(
+    prepared: Prepared, policy: Policy, progress: Progress, calibration: Calibration | None = None
+) -> Outcome:
+    """Returns the outcome of every target; `calibration` is one of this model, with the tensors of these targets."""
+    outcome = Outcome(prepared, policy)
     targets = list(policy.targets or AUTOMATIC)
     started = time.perf_counter()
-    models = _Models(outcome, targets, progress)
+    models = _Models(outcome, targets, progress, calibration)
     outcome.calibration = models.of(smooth_it=False)[1]
     outcome.seconds["calibrate"] = _since(started)
     started = time.perf_counter()
@@ -134,9 +144,11 @@ def run(
 class _Models:
     """The model with its calibration, as it is and smoothed; each is calibrated once, when first needed."""
 
-    def __init__(self, outcome: Outcome, targets: list[str], progress: Progress) -> None:
+    def __init__(
+        self, outcome: Outcome, targets: list[str], progress: Progress, known: Calibration | None = None
+    ) -> None:
         self._outcome, self._targets, self._progress = outcome, targets, progress
-        self._plain: tuple[onnx.ModelProto, Calibration] | None = None
+        self._plain = None if known is None else (outcome.prepared.model, known)
         self._smoothed: tuple[onnx.ModelProto, Calibration] | None = None
 
     def of(self, *, smooth_it: bool) -> tuple[onnx.ModelProto, Calibration]:
@@ -225,7 +237,8 @@ def _errors(
 
 def _note_layers(outcome: Outcome, target: str) -> None:
     recipe = outcome.results[target].candidate.recipe
-    plain = Recipe(recipe.why, recipe.method, recipe.per_channel, recipe.keep_float)
+    method = "minmax" if recipe.dynamic else recipe.method
+    plain = Recipe(recipe.why, method, recipe.per_channel, recipe.keep_float)
     outcome.errors = _errors(target, plain, outcome, outcome.prepared.model, outcome.calibration)
 
 

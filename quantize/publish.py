@@ -60,11 +60,14 @@ def publish(
         raise refusal
     if store is None:
         return {"report": report, "published": None}, text_of(report) + "\n\ndry run: nothing was published"
-    with tempfile.TemporaryDirectory(prefix="sluice-quantize-") as made:
-        folder = Path(made)
-        progress("packing", 0, 0)
-        lay_out(outcome, report, folder)
-        published = _put(store, folder, parsed, progress)
+    try:
+        with tempfile.TemporaryDirectory(prefix="sluice-quantize-") as made:
+            folder = Path(made)
+            progress("packing", 0, 0)
+            lay_out(outcome, report, folder)
+            published = _put(store, folder, parsed, progress)
+    except OSError as error:
+        raise RegistryFailure(f"the version could not be packed in {tempfile.gettempdir()}: {error}") from error
     if isinstance(store, FolderStore):
         progress("reading back", 0, 0)
         verify_folder(store.root / parsed.name / str(published["version"]))

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,38 +19,54 @@ from gateway.registry.manifest import parse_manifest
 from tests.support import onnx_models
 
 ROOT = Path(__file__).resolve().parents[2]
-# Runs the command in a process of its own that signals itself when a stage or a step of the registry is reached.
-SCRIPT = """
-import os, signal, sys
-from pathlib import Path
-from gateway import cli
-from gateway.registry.folder_store import FolderStore
-from quantize import evaluation, progress, publish
-evaluation.BLOCK_S, evaluation.ROUNDS = 0.001, 2
-where, number, registry, *rest = sys.argv[1:]
-def reached(what):
-    if what.startswith(where):
-        os.kill(os.getpid(), int(number))
-progress.Progress.__call__ = lambda self, what, done, total: reached(what)
-publish.open_store = lambda location: FolderStore(Path(location), reached)
-sys.exit(cli.main(["quantize", "publish", "--registry", registry, *rest]))
-"""
-STAGES = ["normalising", "checking the evaluation", "ranges", "histograms", "onnxruntime: as asked", "evaluating",
-          "packing", "artifacts/", "wrote artifacts", "wrote manifest.json"]  # fmt: skip
+NEVER = "never"
+# In the order in which they come: what a later one finds was left by those before it.
+STAGES = (
+    "normalising", "checking the calibration", "checking the evaluation", "ranges", "histograms",
+    "onnxruntime: as asked", "evaluating", "packing", "artifacts/", "wrote artifacts", "wrote manifest.json",
+)  # fmt: skip
 LATE = ["placed", "reading back"]
+STOPPED = ["ranges", "evaluating", "packing", "wrote artifacts"]
+
+
+@dataclass
+class Done:
+    code: int
+    stdout: str
+    stderr: str
+
+
+class Runs:
+    """Runs of the command, each in a process of its own, on one model and its rows."""
+
+    def __init__(self, folder: Path) -> None:
+        self._model, self._calibration, self._evaluation = onnx_models.write(folder, onnx_models.cnn())
+        self._server = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("fork_server.py"))], cwd=ROOT, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+
+    def run(self, registry: Path, where: str, number: int, *more: str) -> Done:
+        arguments = [
+            self._model, "--calibration", self._calibration, "--evaluation", self._evaluation, "--name", "tiny",
+            "--target", "onnxruntime", "--allow-slower", "--max-batch-size", "4", *more,
+        ]  # fmt: skip
+        case = {"where": where, "number": number, "registry": str(registry), "arguments": arguments}
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        self._server.stdin.write(json.dumps(case) + "\n")
+        self._server.stdin.flush()
+        return Done(**json.loads(self._server.stdout.readline()))
+
+    def close(self) -> None:
+        self._server.communicate(timeout=60)
 
 
 @pytest.fixture(scope="module")
-def paths(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str, str]:
-    return onnx_models.write(tmp_path_factory.mktemp("model"), onnx_models.cnn())
-
-
-def run(paths: tuple[str, str, str], registry: Path, where: str, number: int) -> subprocess.CompletedProcess[str]:
-    model, calibration, evaluation = paths
-    options = ["--name", "tiny", "--target", "onnxruntime", "--allow-slower", "--max-batch-size", "4"]
-    data = ["--calibration", calibration, "--evaluation", evaluation]
-    command = [sys.executable, "-c", SCRIPT, where, str(number), str(registry), model, *data, *options]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+    found = Runs(tmp_path_factory.mktemp("model"))
+    yield found
+    found.close()
 
 
 def versions(registry: Path) -> list[str]:
@@ -53,46 +74,68 @@ def versions(registry: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
 
 
-@pytest.mark.parametrize("where", STAGES)
-def test_kill(paths: tuple[str, str, str], tmp_path: Path, where: str) -> None:
-    assert run(paths, tmp_path, where, 9).returncode == -9
-    assert versions(tmp_path) == []
-    after = run(paths, tmp_path, "never", 9)
-    assert after.returncode == 0, after.stderr
-    (number,) = versions(tmp_path)
-    manifest = parse_manifest((tmp_path / "tiny" / number / "manifest.json").read_bytes())
-    verify_version(tmp_path / "tiny" / number, manifest)
-
-
-@pytest.mark.parametrize("where", LATE)
-def test_kill_after_the_version_is_in_its_place(paths: tuple[str, str, str], tmp_path: Path, where: str) -> None:
-    assert run(paths, tmp_path, where, 9).returncode == -9
-    assert versions(tmp_path) == ["1"]
-    folder = tmp_path / "tiny" / "1"
+def verify(folder: Path) -> None:
     verify_version(folder, parse_manifest((folder / "manifest.json").read_bytes()))
 
 
-@pytest.mark.parametrize("number", [2, 15])
-@pytest.mark.parametrize("where", ["ranges", "evaluating", "wrote artifacts"])
-def test_stop_leaves_nothing_behind(paths: tuple[str, str, str], tmp_path: Path, where: str, number: int) -> None:
-    done = run(paths, tmp_path, where, number)
-    assert done.returncode == 130, done.stderr
-    assert "interrupted" in done.stderr
+def test_killed_at_every_stage(runs: Runs, tmp_path: Path) -> None:
+    """Each kill happens in the registry that the kills before it left: that it comes so far shows: nothing blocks."""
+    for where in STAGES:
+        assert runs.run(tmp_path, where, signal.SIGKILL).code == -signal.SIGKILL, where
+        assert versions(tmp_path) == [], where
+    after = runs.run(tmp_path, NEVER, signal.SIGKILL)
+    assert after.code == 0, after.stderr
+    (number,) = versions(tmp_path)
+    verify(tmp_path / "tiny" / number)
+
+
+@pytest.mark.parametrize("where", LATE)
+def test_killed_after_the_version_is_in_its_place(runs: Runs, tmp_path: Path, where: str) -> None:
+    assert runs.run(tmp_path, where, signal.SIGKILL).code == -signal.SIGKILL
+    assert versions(tmp_path) == ["1"]
+    verify(tmp_path / "tiny" / "1")
+    if where == "placed":
+        assert runs.run(tmp_path, NEVER, signal.SIGKILL).code == 0
+        assert versions(tmp_path) == ["1", "2"]
+
+
+@pytest.mark.parametrize("where", STOPPED)
+def test_stopped_leaves_nothing_behind(runs: Runs, tmp_path: Path, where: str) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        done = runs.run(tmp_path, where, number)
+        assert done.code == 130, done.stderr
+        assert "interrupted" in done.stderr
+        assert versions(tmp_path) == []
+        assert not list(tmp_path.rglob("*.onnx"))
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO])
+@pytest.mark.parametrize("where", ["wrote artifacts", "wrote manifest.json"])
+def test_a_registry_that_fails_half_way(runs: Runs, tmp_path: Path, where: str, number: int) -> None:
+    """The disk fills up, or becomes read-only, after everything was proven: exit code 8, nothing visible."""
+    done = runs.run(tmp_path, where, -number)
+    assert done.code == 8, done.stderr
+    assert "registry failure" in done.stderr
+    assert "Traceback" not in done.stderr
     assert versions(tmp_path) == []
     assert not list(tmp_path.rglob("*.onnx"))
 
 
-def test_without_space(paths: tuple[str, str, str], tmp_path: Path) -> None:
+def test_a_full_temporary_folder(runs: Runs, tmp_path: Path) -> None:
+    done = runs.run(tmp_path, "packing", -errno.ENOSPC)
+    assert done.code == 8, done.stderr
+    assert "could not be packed" in done.stderr
+    assert versions(tmp_path) == []
+
+
+def test_without_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk is found before any work: the pre-flight asks for twice the model and some."""
-    model, calibration, evaluation = paths
-    code = (
-        "import shutil, sys; from gateway import cli; "
-        "shutil.disk_usage = lambda _: shutil._ntuple_diskusage(9, 9, 9); sys.exit(cli.main(sys.argv[1:]))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, "quantize", "publish", model, "--name", "tiny", "--calibration", calibration,
-         "--evaluation", evaluation, "--registry", str(tmp_path), "--json"],
-        cwd=ROOT, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 8, done.stderr
-    assert "MB needed" in json.loads(done.stdout)["problems"][0]
+    import shutil
+
+    from quantize import publish
+    from quantize.errors import RegistryFailure
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 9))  # type: ignore[attr-defined]
+    with pytest.raises(RegistryFailure, match="MB needed") as refused:
+        publish.preflight(str(tmp_path), tmp_path / "model.onnx")
+    assert refused.value.exit_code == 8

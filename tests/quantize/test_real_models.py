@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from quantize import pipeline
+from quantize.evaluation import Outputs
 from quantize.policy import Policy
 from tools import quantize_rows
 
@@ -33,31 +35,51 @@ def rows() -> Path:
 
 def run(model: str, rows: Path, kind: str, **policy: Any) -> pipeline.Outcome:
     sources = [str(rows / f"{kind}.{part}.npz") for part in ("calibration", "evaluation")]
-    return pipeline.run(model, sources[0], sources[1], Policy(**policy), lambda *_: None)
+    return pipeline.run(model, sources[0], sources[1], Policy(**policy), quiet)
 
 
-def test_efficientnet_per_channel_passes(rows: Path) -> None:
-    outcome = run(LITE0, rows, "pictures", targets=("openvino", "tensorrt"), accept_small_evaluation=True,
-                  max_batch_size=16, allow_slower=True)  # fmt: skip
+def quiet(*_: object) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def efficientnet(rows: Path) -> pipeline.Outcome:
+    """Per channel, two targets; without accepting that 20 pictures are few."""
+    return run(LITE0, rows, "pictures", targets=("openvino", "tensorrt"), max_batch_size=16, allow_slower=True)
+
+
+def test_against_efficientnet_per_channel_speaks_nothing_but_the_few_pictures(efficientnet: pipeline.Outcome) -> None:
+    assert efficientnet.verdict == "insufficient evidence"
+    assert [attempt["why"] for attempt in efficientnet.attempts] == ["as asked", "as asked"]
+    for found in efficientnet.results.values():
+        assert found.judgement.failures == []
+        assert found.judgement.independent_rows == 20
+        (doubt,) = found.judgement.doubts
+        assert "20 independent rows are too few" in doubt
+        assert found.covered is not None
+        assert found.covered.share > 0.99
+    assert efficientnet.results["tensorrt"].built is not None
+
+
+def test_accepting_few_pictures_makes_it_pass(efficientnet: pipeline.Outcome) -> None:
+    policy = Policy(targets=("openvino",), max_batch_size=16, allow_slower=True, accept_small_evaluation=True,
+                    evaluation_rows=40)  # fmt: skip
+    prepared = replace(efficientnet.prepared, reference=first(efficientnet.prepared.reference, 40))
+    outcome = pipeline.judge_targets(prepared, policy, quiet, efficientnet.calibration)
     assert outcome.verdict == "pass", outcome.reasons()
-    assert [attempt["why"] for attempt in outcome.attempts] == ["as asked", "as asked"]
-    found = outcome.results["openvino"]
-    assert found.covered is not None
-    assert found.covered.share > 0.99
-    assert outcome.results["tensorrt"].built is not None
 
 
-def test_efficientnet_without_accepting_twenty_pictures_is_not_enough_evidence(rows: Path) -> None:
-    outcome = run(LITE0, rows, "pictures", targets=("openvino",), max_batch_size=16, allow_slower=True)
-    assert outcome.verdict == "insufficient evidence"
-    assert outcome.results["openvino"].judgement.independent_rows == 20
-
-
-def test_efficientnet_with_one_scale_a_weight_is_refused(rows: Path) -> None:
-    outcome = run(LITE0, rows, "pictures", targets=("openvino",), accept_small_evaluation=True, per_tensor=True,
-                  fallback="none", max_batch_size=16)  # fmt: skip
+def test_efficientnet_with_one_scale_a_weight_is_refused(efficientnet: pipeline.Outcome) -> None:
+    policy = Policy(targets=("openvino",), accept_small_evaluation=True, per_tensor=True, fallback="none",
+                    max_batch_size=16)  # fmt: skip
+    outcome = pipeline.judge_targets(efficientnet.prepared, policy, quiet, efficientnet.calibration)
     assert outcome.verdict == "refused"
     assert "agrees with FP32 on" in " ".join(outcome.reasons())
+
+
+def first(outputs: Outputs, rows: int) -> Outputs:
+    groups = None if outputs.groups is None else outputs.groups[:rows]
+    return Outputs(outputs.values[:rows], outputs.labels[:rows], groups, outputs.finite)
 
 
 def test_mobilenet_is_the_natural_refusal(rows: Path) -> None:
@@ -69,7 +91,8 @@ def test_mobilenet_is_the_natural_refusal(rows: Path) -> None:
 
 
 def test_minilm_with_attention_products_in_float(rows: Path) -> None:
-    outcome = run(str(rows / "minilm_departments.onnx"), rows, "texts", targets=("openvino",), evaluation_rows=600,
+    outcome = run(str(rows / "minilm_departments.onnx"), rows, "texts", targets=("openvino",),
+                  evaluation_rows=500, calibration_rows=64,
                   max_batch_size=16, allow_slower=True)  # fmt: skip
     assert outcome.verdict == "pass", outcome.reasons()
     found = outcome.results["openvino"]
@@ -81,7 +104,8 @@ def test_minilm_with_attention_products_in_float(rows: Path) -> None:
 
 def test_wide_deep(rows: Path) -> None:
     outcome = run(str(ROOT / "model_repo/wide_deep/1/artifacts/onnx/model.onnx"), rows, "table", metric="auc",
-                  targets=("openvino", "onnxruntime", "tensorrt"), max_batch_size=64, allow_slower=True)  # fmt: skip
+                  targets=("openvino", "onnxruntime", "tensorrt"), max_batch_size=64, allow_slower=True,
+                  evaluation_rows=3000)  # fmt: skip
     assert outcome.verdict == "pass", outcome.reasons()
     for found in outcome.results.values():
         assert found.judgement.upper95 < 0.003
