@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from quantize import pipeline
-from quantize.evaluation import Outputs
 from quantize.policy import Policy
 from tools import quantize_rows
 
@@ -61,25 +59,12 @@ def test_against_efficientnet_per_channel_speaks_nothing_but_the_few_pictures(ef
     assert efficientnet.results["tensorrt"].built is not None
 
 
-def test_accepting_few_pictures_makes_it_pass(efficientnet: pipeline.Outcome) -> None:
-    policy = Policy(targets=("openvino",), max_batch_size=16, allow_slower=True, accept_small_evaluation=True,
-                    evaluation_rows=40)  # fmt: skip
-    prepared = replace(efficientnet.prepared, reference=first(efficientnet.prepared.reference, 40))
-    outcome = pipeline.judge_targets(prepared, policy, quiet, efficientnet.calibration)
-    assert outcome.verdict == "pass", outcome.reasons()
-
-
 def test_efficientnet_with_one_scale_a_weight_is_refused(efficientnet: pipeline.Outcome) -> None:
     policy = Policy(targets=("openvino",), accept_small_evaluation=True, per_tensor=True, fallback="none",
                     max_batch_size=16)  # fmt: skip
     outcome = pipeline.judge_targets(efficientnet.prepared, policy, quiet, efficientnet.calibration)
     assert outcome.verdict == "refused"
     assert "agrees with FP32 on" in " ".join(outcome.reasons())
-
-
-def first(outputs: Outputs, rows: int) -> Outputs:
-    groups = None if outputs.groups is None else outputs.groups[:rows]
-    return Outputs(outputs.values[:rows], outputs.labels[:rows], groups, outputs.finite)
 
 
 def test_mobilenet_is_the_natural_refusal(rows: Path) -> None:
