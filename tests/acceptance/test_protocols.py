@@ -169,7 +169,7 @@ def test_statistics_are_what_was_asked_and_answered(gateway: Gateway, worker: Cl
     assert gateway.triton_count("add_sub") - executed == 4
     for kind, spent in found["inference_stats"].items():
         grown = spent["count"] - before["inference_stats"][kind]["count"]
-        assert grown == (2 if kind in ("success", "queue", "compute_infer") else 0), kind
+        assert grown == (0 if kind in ("fail", "cache_hit", "cache_miss") else 2), kind
     assert found["last_inference"] > before["last_inference"]
     other = over_grpc("add_sub")["add_sub"]
     assert int(other["inference_count"]) == found["inference_count"]

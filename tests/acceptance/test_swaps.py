@@ -108,6 +108,10 @@ def test_swaps_under_load_lose_nothing(gateway: Gateway, registry: Path, tmp_pat
         changed[number] = time.monotonic()  # noqa: TID251
         serves(gateway, number)
         memories.append(memory(gateway))
+        if REPORT:  # what is measured beside swaps must be measured at the same time: other programs come and go
+            clients.phase("between")
+            wait(1)
+            clients.phase("swaps")
     clients.phase("after")
     tally = clients.finish()
     delays = sorted(tally["first"][str(number)] - at for number, at in changed.items())
@@ -120,6 +124,7 @@ def test_swaps_under_load_lose_nothing(gateway: Gateway, registry: Path, tmp_pat
     assert (tally["errors"], tally["lost"], tally["wrong"], tally["refused"]) == ({}, [], [], 0)
     assert tally["right"] == tally["sent"] > 100 * SWAPS
     assert tally["back"] == 0, "a client was answered by an older version after a newer one"
+    assert memories[-1] - memories[SWAPS // 4] < 20 * SWAPS + 1500, f"the gateway's memory grows: {memories} KiB"
     last = SWAPS + 1
     until(lambda: loaded(gateway) == {f"{MODEL}.v{last}"}, 10, "Triton has only the last version")
     series = {name for name in gateway.metrics() if name.startswith("sluice_version_state{")}
