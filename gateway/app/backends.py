@@ -89,7 +89,7 @@ class Backends:
         registry = self._config.registry
         location = full_location(registry.root)
         return RegistryWatcher(
-            lambda: open_store(location), location, self._cache_folder(), allow_breaking=registry.allow_breaking
+            lambda: open_store(location), location, self.cache_folder(), allow_breaking=registry.allow_breaking
         )
 
     async def close(self) -> None:
@@ -152,10 +152,11 @@ class Backends:
 
     def _owner(self) -> str:
         """Returns what tells this gateway from others, the same after a restart: its machine and its folder."""
-        identity = f"{socket.gethostname()}\n{self._cache_folder()}\n{self._config.registry.root}"
+        identity = f"{socket.gethostname()}\n{self.cache_folder()}\n{self._config.registry.root}"
         return hashlib.sha256(identity.encode()).hexdigest()[:8]
 
-    def _cache_folder(self) -> Path:
+    def cache_folder(self) -> Path:
+        """Returns where this gateway keeps its copies of versions and what it remembers."""
         config = self._config
         return Path(config.registry.cache_folder or Path(config.triton.work_folder) / "registry").absolute()
 

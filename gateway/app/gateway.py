@@ -21,26 +21,27 @@ from typing import Any
 from gateway import __version__
 from gateway.admin.api import AdminApi, AdminPart
 from gateway.admin.engine_view import EngineView
+from gateway.admin.outcomes_api import OutcomesApi
 from gateway.admin.releases_api import ReleasesApi
 from gateway.admin.routes_api import RoutesApi
 from gateway.app.backends import Backends, TritonSetupError, TritonStartError
 from gateway.app.listeners import CannotListen, Listeners, busy
+from gateway.app.queues import scheduler_of
+from gateway.app.releasing import releases_of
 from gateway.app.telemetry import Telemetry
 from gateway.config import Config
 from gateway.config_loading import admin_token
 from gateway.core.admission import Admission
-from gateway.core.batching import Batcher, BatchLimits
-from gateway.core.cost_profile import CostProfile
 from gateway.core.health import ReadyPolicy
 from gateway.core.merging import HeadCache
 from gateway.core.reconciling import SwapPolicy
 from gateway.engine.clock import LoopClock, pause
-from gateway.engine.flights import Flights
 from gateway.engine.manager import ManagerOptions, VersionManager
+from gateway.engine.releases import ReleaseControl
 from gateway.engine.replicas import Replica, ReplicaSet
-from gateway.engine.scheduler import VersionScheduler
 from gateway.engine.served import ServedVersion
 from gateway.engine.service import InferService
+from gateway.engine.switched_observer import SwitchedObserver
 from gateway.engine.tasks import TaskGroup
 from gateway.engine.watching import SourceWatch
 from gateway.errors import ErrorCode, GatewayError
@@ -68,7 +69,7 @@ class Gateway:
         self.clock = LoopClock(loop)
         self.tasks = TaskGroup()
         self.telemetry = Telemetry(config.telemetry, self.clock)
-        self.observer = self.telemetry.observer
+        self.observer = SwitchedObserver(self.telemetry.observer)
         limits = config.limits
         self.service = InferService(
             self.clock,
@@ -95,6 +96,7 @@ class Gateway:
         )
         self.backends = Backends(config, self.clock, self.tasks, _report_bug, self._backend_changed)
         self.manager: VersionManager | None = None
+        self.releases: ReleaseControl | None = None
         self.admin_port = 0
         self._admin: AdminApi | None = None
 
@@ -112,6 +114,7 @@ class Gateway:
                 connections=self.listeners.connections,
                 registry=self._registry,
                 drift=self.service.drift,
+                releases=lambda: self.releases.views() if self.releases is not None else (),
             )
             self.telemetry.start()
             await self.backends.start(self._replica_lost)
@@ -122,9 +125,13 @@ class Gateway:
         self._heads = HeadCache()
         self.manager = self._manager(replicas)
         view = EngineView(self.service, self.manager, replicas, self.telemetry.metrics, self.backends.alarms)
+        if self.backends.watcher is not None:
+            self.releases = releases_of(self.config, self.backends, self.manager, self.service, self.observer)
         await self._start_admin(view)
         await self._connected(10.0)
         self.manager.start()
+        if self.releases is not None:
+            self.tasks.spawn(self.releases.run(), "releases")
         await self.manager.settled()
         # What exists now lives as long as the process: collections need not look at it again.
         gc.collect()
@@ -145,6 +152,8 @@ class Gateway:
         for served in self.service.all_versions():
             served.scheduler.fail_all(late)
         await self.listeners.close()
+        if self.releases is not None:
+            await self.releases.save()
         if self.manager is not None:
             await self.manager.close()
         await self.backends.close()
@@ -179,8 +188,8 @@ class Gateway:
     async def _start_admin(self, view: EngineView) -> None:
         config, telemetry = self.config, self.telemetry
         parts: list[AdminPart] = [RoutesApi(self.service)]
-        if config.triton.source == "registry":
-            parts.append(ReleasesApi(config.registry.root, None))
+        if self.releases is not None:
+            parts += [ReleasesApi(config.registry.root, self.releases), OutcomesApi(self.releases)]
         token = admin_token(config)
         self._admin = AdminApi(view, telemetry.exposition, telemetry.rates, telemetry.lag, config, token, parts)
         host, port = config.admin_host, config.server.admin_port
@@ -224,30 +233,11 @@ class Gateway:
         )
 
     def _serve(self, version: ModelVersion, metadata: ModelMetadata) -> ServedVersion:
-        """Builds the queue of one version."""
-        batching = self.config.batching_for(version.model_name)
-        batchable = metadata.batchable and metadata.max_batch_size > 0
-        rows = metadata.max_batch_size if batchable else 1
-        if batching.max_batch_size:
-            rows = min(rows, batching.max_batch_size)
-        profile = CostProfile()
-        instances = max(1, metadata.instance_count)
-        limits = BatchLimits(
-            max_rows=max(rows, metadata.max_batch_size, 1) if not batchable else rows,
-            batchable=batchable,
-            max_batch_bytes=batching.max_batch_bytes,
-            max_queue_rows=batching.max_queue_rows,
-            max_queue_bytes=batching.max_queue_bytes,
-            max_queue_delay=batching.max_queue_delay_ms * _MILLISECOND,
-            instances=instances * len(self._replicas.replicas),
-            default_priority=batching.default_priority,
-            priority_step=batching.priority_step_ms * _MILLISECOND,
-            min_gain_percent=batching.min_gain_percent,
+        scheduler = scheduler_of(
+            version, metadata, self.config, self._replicas, self.clock, self.observer, self._heads, self._died
         )
-        flights = Flights(version, self._replicas, instances, batching.slots_per_instance)
-        scheduler = VersionScheduler(
-            version, Batcher(limits, profile), profile, flights, self.clock, self.observer, self._heads, self._died
-        )
+        if self.releases is not None:
+            self.releases.attach(scheduler)
         return ServedVersion(version, metadata, scheduler, self.config.telemetry.drift_sample_every)
 
     def _backend_changed(self) -> None:

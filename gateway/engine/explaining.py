@@ -177,5 +177,5 @@ def _replica(service: InferService, name: str, number: int) -> str | None:
     served = service.versions.get(name, {}).get(number)
     if served is None or served.state is not VersionState.READY:
         return None
-    replica = served.scheduler.next_replica()
+    replica = served.scheduler.flights.next_replica()
     return replica.name if replica is not None else None

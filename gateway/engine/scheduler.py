@@ -17,13 +17,15 @@ from gateway.core.merging import HeadCache, merge, split
 from gateway.core.plans import BatchPlan, QueueItem
 from gateway.core.signature import CheckedHead
 from gateway.engine.batch import Batch, PendingRequest
+from gateway.engine.earliest_timer import EarliestTimer
 from gateway.engine.flights import Flights
 from gateway.engine.refusals import expired, internal, refusal, shed, unreachable
 from gateway.engine.repeats import Repeats
 from gateway.engine.replicas import Replica
+from gateway.engine.tap import Tap, show
 from gateway.errors import ErrorCode, GatewayError
 from gateway.messages import InferRequest, InferResponse, Instant, RequestContext
-from gateway.ports import BackendRequest, BackendResponse, Cancellable, Clock, Observer, Reply
+from gateway.ports import BackendRequest, BackendResponse, Clock, Observer, Reply
 from gateway.versions import ModelVersion
 
 _log = logging.getLogger("sluice.scheduler")
@@ -50,7 +52,7 @@ class VersionScheduler:
         self.pending: dict[int, PendingRequest] = {}
         self.pending_bytes = 0
         self.in_flight = flights.batches
-        self._flights = flights
+        self.flights = flights
         self._on_dead = on_dead
         self._clock = clock
         self._observer = observer
@@ -58,9 +60,9 @@ class VersionScheduler:
         self._public = (version.model_name, str(version.number))
         self._next_key = 0
         self._woken = False
-        self._timer: Cancellable | None = None
-        self._timer_at: Instant = 0
+        self._timer = EarliestTimer(clock, self.wake)
         self._repeats = Repeats()
+        self.tap: Tap | None = None  # sees executions and answers while the version is in a release
 
     # ------------------------------------------------------------------ callers
 
@@ -101,11 +103,7 @@ class VersionScheduler:
     @property
     def batch_sizes(self) -> set[int]:
         """Sizes (rows) that batches of this version have had."""
-        return self._flights.sizes
-
-    def next_replica(self) -> Replica | None:
-        """Returns the replica that a batch sent now would go to; None while none can take one."""
-        return self._flights.next_replica()
+        return self.flights.sizes
 
     def wake(self) -> None:
         """Asks for one decision at the end of this event-loop turn; repeated calls cost nothing."""
@@ -121,14 +119,13 @@ class VersionScheduler:
     def forget(self) -> None:
         """The version is gone: lets go of what outlives this scheduler."""
         self._heads.forget(self._public)
-        if self._timer is not None:
-            self._timer.cancel()
+        self._timer.cancel()
 
     def fail_all(self, error: GatewayError) -> None:
         """Answers everything queued and in flight with `error` (the backend is gone for good)."""
         now = self._clock.now()
         for batch in list(self.in_flight):
-            self._flights.end(batch, now)
+            self.flights.end(batch, now)
             if batch.call is not None:
                 batch.call.cancel()
         self._repeats.clear()
@@ -143,8 +140,8 @@ class VersionScheduler:
         now = self._clock.now()
         try:
             self._expire_in_flight(now)
-            released_at = self._flights.release_due(now)
-            free = self._flights.free()
+            released_at = self.flights.release_due(now)
+            free = self.flights.free()
             while free and (again := self._repeats.next()) is not None:
                 self._send(again, now)
                 free -= 1
@@ -169,18 +166,8 @@ class VersionScheduler:
         for batch in (*self.in_flight, *self._repeats.waiting):
             if batch.waiting and (wake_at is None or batch.deadline < wake_at):
                 wake_at = batch.deadline
-        if wake_at is None:
-            return
-        if self._timer is not None:
-            if self._timer_at <= wake_at:
-                return
-            self._timer.cancel()
-        self._timer_at = wake_at
-        self._timer = self._clock.call_at(wake_at, self._on_timer)
-
-    def _on_timer(self) -> None:
-        self._timer = None
-        self.wake()
+        if wake_at is not None:
+            self._timer.arm(wake_at)
 
     def _expire_in_flight(self, now: Instant) -> None:
         for batch in [batch for batch in (*self.in_flight, *self._repeats.waiting) if batch.deadline <= now]:
@@ -205,7 +192,7 @@ class VersionScheduler:
     def _send(self, batch: Batch, now: Instant) -> None:
         for member in batch.members:
             member.batch = batch
-        replica = self._flights.take(batch, now)
+        replica = self.flights.take(batch, now)
         if replica is None:
             self._fail_batch(batch, unreachable(), now)
             return
@@ -216,12 +203,12 @@ class VersionScheduler:
             request = BackendRequest(self.version, first.request.head, batch.rows, shapes, chunks, last - now)
             batch.call = replica.backend.infer(request, lambda outcome: self._done(batch, outcome))
         except GatewayError as error:
-            self._flights.end(batch, now)
+            self.flights.end(batch, now)
             self._failed(batch, error, now)
             self.wake()
         except Exception:
             _log.exception("sending a batch of %s", self.version)
-            self._flights.end(batch, now)
+            self.flights.end(batch, now)
             self._fail_batch(batch, internal(), now)
 
     def _done(self, batch: Batch, outcome: BackendResponse | GatewayError) -> None:
@@ -229,7 +216,7 @@ class VersionScheduler:
         if batch not in self.in_flight:
             return
         now = self._clock.now()
-        executed = self._flights.end(batch, now)
+        executed = self.flights.end(batch, now)
         elapsed = now - batch.sent_at
         ok = isinstance(outcome, BackendResponse)
         try:
@@ -239,6 +226,8 @@ class VersionScheduler:
             else:
                 if executed is not None:
                     self.profile.observe(batch.rows, executed)
+                    if self.tap is not None:
+                        self.tap.executed(batch.rows, executed)
                 self._answer(batch, outcome, now)
         except GatewayError as error:
             self._failed(batch, error, now)
@@ -255,6 +244,7 @@ class VersionScheduler:
         self._repeats.succeeded(batch)
         waiting, pending_table, report = batch.waiting, self.pending, self._observer.request_done
         version, name = self.version, self.version.model_name
+        answered: list[tuple[PendingRequest, InferResponse]] = []
         for member, (head, data) in zip(members, parts, strict=True):
             key = member.key
             if key not in waiting:
@@ -264,11 +254,16 @@ class VersionScheduler:
             context = member.context
             queued = member.dispatched_at - context.received_at
             try:
-                member.reply.succeed(InferResponse(head, member.request.id, data))
+                response = InferResponse(head, member.request.id, data)
+                member.reply.succeed(response)
                 report(context, version, None, member.checked.rows, queued, now, name)
+                if self.tap is not None:
+                    answered.append((member, response))
             except Exception:
                 _log.exception("answering one caller of %s", version)
                 self._answer_badly(member, internal())
+        if self.tap is not None and answered:
+            show(self.tap, answered)
 
     # ------------------------------------------------------------------ failures
 
@@ -277,7 +272,7 @@ class VersionScheduler:
         if error.needs_reload and batch.replica is not None:
             self._on_dead(self.version, batch.replica)
         if batch.waiting:
-            reachable = self._flights.replicas.reachable(self.version)
+            reachable = self.flights.replicas.reachable(self.version)
             final = self._repeats.after(batch, error, reachable=reachable)
             if final is not None:
                 self._fail_batch(batch, final, now)
@@ -305,7 +300,7 @@ class VersionScheduler:
     def _leave(self, batch: Batch, pending: PendingRequest) -> None:
         batch.waiting.pop(pending.key, None)
         if not batch.waiting and batch in self.in_flight:
-            self._flights.abandon(batch, self._clock.now(), self.profile.high(batch.rows))
+            self.flights.abandon(batch, self._clock.now(), self.profile.high(batch.rows))
             if batch.call is not None:
                 batch.call.cancel()
             batch.dissolve()

@@ -18,6 +18,7 @@ from gateway.ports import Clock, RegistrySource
 
 _log = logging.getLogger("sluice.registry")
 _SPREAD = 0.1
+_HURRIED_S = 0.4
 
 
 class SourceWatch:
@@ -38,6 +39,8 @@ class SourceWatch:
         self._interval = interval_seconds
         self._asked = asyncio.Event()
         self.on_look: Callable[[], None] = lambda: None
+        self.hurried: Callable[[], bool] = lambda: False
+        """Whether what others decide must be known here within a fraction of a second."""
         self.desired: Mapping[str, tuple[int, ...]] = dict(last_known)
         self.error: str | None = None
         self.seen_at: Instant | None = None
@@ -56,7 +59,8 @@ class SourceWatch:
         while True:
             await self.look()
             try:
-                async with asyncio.timeout(self._interval * self._rng.uniform(1 - _SPREAD, 1 + _SPREAD)):
+                interval = min(self._interval, _HURRIED_S) if self.hurried() else self._interval
+                async with asyncio.timeout(interval * self._rng.uniform(1 - _SPREAD, 1 + _SPREAD)):
                     await self._asked.wait()
             except TimeoutError:
                 pass

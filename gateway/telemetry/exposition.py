@@ -10,6 +10,7 @@ import gateway
 from gateway.telemetry.loop_lag import LoopLagProbe
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.prometheus_text import MetricsText, label_text
+from gateway.telemetry.release_text import release_metrics
 from gateway.telemetry.series import NONE, VersionSeries
 from gateway.versions import InputDrift
 
@@ -44,6 +45,7 @@ class Exposition:
         owned = metrics.table.versions()
         _drift(text, [(label_text(model=version.model_name, version=str(version.number), input=drift.name), drift)
                       for version, drift in metrics.sources.drift() if version in owned])  # fmt: skip
+        release_metrics(text, metrics.sources.releases())
         self._state(text)
         return text.render() + generate_latest(self._process)
 

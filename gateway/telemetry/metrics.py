@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.errors import ErrorCode
+from gateway.judgements import EvidenceBundle
 from gateway.messages import Instant, Nanos, RequestContext
 from gateway.telemetry.series import SeriesTable
 from gateway.versions import InputDrift, ModelVersion, VersionState
@@ -26,14 +27,15 @@ class GaugeSources:
     """Where the values come from that are looked up when asked for and not counted.
 
     `in_flight` is requests accepted and not answered; `queues` gives (version, rows waiting, bytes waiting);
-    `connections` open connections by listener; `drift` how far inputs are from the calibration's; `registry` the
-    seconds since it was last read and the number of alarms, None where no registry is followed.
+    `connections` open connections by listener; `drift` how far inputs are from the calibration's; `releases` what was
+    seen of each; `registry` the seconds since it was last read and the number of alarms, None where none is followed.
     """
 
     in_flight: Callable[[], int] = lambda: 0
     queues: Callable[[], Iterable[tuple[ModelVersion, int, int]]] = tuple
     connections: Callable[[], Mapping[str, int]] = dict
     drift: Callable[[], Iterable[tuple[ModelVersion, InputDrift]]] = tuple
+    releases: Callable[[], Iterable[EvidenceBundle]] = tuple
     registry: Callable[[], tuple[float, int] | None] = lambda: None
 
 

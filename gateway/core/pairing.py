@@ -1,0 +1,173 @@
+"""Pairs what the candidate did with what the stable version did at about the same time.
+
+Whatever troubles both (a slow disk, a burst, a broken client) hits both halves of a pair and so speaks against nobody;
+what is left, the pairs in which one only was bad, is a coin that the sequential tests judge. Invariants: an observation
+is in one pair at most; partners are the closest in time that are still free; queues are bounded, and what falls out of
+them is counted as alone or not at all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+from gateway.messages import Nanos
+from gateway.releases import PairCounts, RateCounts
+
+NO_PAIRS, NO_RATE = PairCounts(), RateCounts()
+_KEPT_STABLE = 32
+_KEPT_CANDIDATE = 64
+_RECENT = 50
+_MOST_BUCKETS = 16
+
+
+class Pairing:
+    """Outcomes good or bad. `counts` are the pairs, `alone` candidates that no partner was found for."""
+
+    __slots__ = ("_candidates", "_kept", "_stables", "alone_bad", "alone_total", "both", "candidate_only", "neither",
+                 "stable_only")  # fmt: skip
+
+    def __init__(
+        self,
+        counts: PairCounts = NO_PAIRS,
+        alone: RateCounts = NO_RATE,
+        kept: tuple[int, int] = (_KEPT_CANDIDATE, _KEPT_STABLE),
+    ) -> None:
+        """`kept` is how many of the candidate's and of stable's may wait for a partner."""
+        self.candidate_only, self.stable_only = counts.candidate_only, counts.stable_only
+        self.both, self.neither = counts.both, counts.neither
+        self.alone_bad, self.alone_total = alone.bad, alone.total
+        self._stables: deque[bool] = deque(maxlen=kept[1])
+        self._candidates: deque[bool] = deque()
+        self._kept = kept[0]
+
+    @property
+    def counts(self) -> PairCounts:
+        return PairCounts(self.candidate_only, self.stable_only, self.both, self.neither)
+
+    @property
+    def alone(self) -> RateCounts:
+        return RateCounts(self.alone_bad, self.alone_total)
+
+    def candidate(self, bad: bool) -> bool | None:
+        """Takes what the candidate did; returns whether its partner was bad, None while it has none."""
+        if self._stables:
+            partner = self._stables.pop()
+            self.pair(bad, partner)
+            return partner
+        self._candidates.append(bad)
+        if len(self._candidates) > self._kept:
+            self.alone_bad += self._candidates.popleft()
+            self.alone_total += 1
+        return None
+
+    def stable(self, bad: bool) -> bool | None:
+        """Takes what stable did; returns whether the candidate that waited for it was bad, None if none did."""
+        if self._candidates:
+            partner = self._candidates.popleft()
+            self.pair(partner, bad)
+            return partner
+        self._stables.append(bad)
+        return None
+
+    def pair(self, candidate: bool, stable: bool) -> None:
+        """Takes a pair that belongs together, such as both answers to one request."""
+        if candidate:
+            if stable:
+                self.both += 1
+            else:
+                self.candidate_only += 1
+        elif stable:
+            self.stable_only += 1
+        else:
+            self.neither += 1
+
+
+class FailurePairing(Pairing):
+    """Failures of requests: also how many in a row were the candidate's own, and how the last ones went.
+
+    `in_a_row`: a good answer ends the row; a failure that stable shared neither ends nor lengthens it.
+    """
+
+    __slots__ = ("in_a_row", "last_candidate", "last_stable")
+
+    def __init__(self, counts: PairCounts = NO_PAIRS, alone: RateCounts = NO_RATE, in_a_row: int = 0) -> None:
+        super().__init__(counts, alone)
+        self.in_a_row = in_a_row
+        self.last_candidate: deque[bool] = deque(maxlen=_RECENT)
+        self.last_stable: deque[bool] = deque(maxlen=_RECENT)
+
+    def candidate(self, bad: bool) -> bool | None:
+        self.last_candidate.append(bad)
+        partner = super().candidate(bad)
+        if not bad:
+            self.in_a_row = 0
+        elif not partner:
+            self.in_a_row += 1
+        return partner
+
+    def stable(self, bad: bool) -> bool | None:
+        self.last_stable.append(bad)
+        partner = super().stable(bad)
+        if bad and partner and self.in_a_row:
+            self.in_a_row -= 1
+        return partner
+
+    @property
+    def recent(self) -> tuple[RateCounts, RateCounts]:
+        """How the last requests of the candidate and of stable went."""
+        return (
+            RateCounts(sum(self.last_candidate), len(self.last_candidate)),
+            RateCounts(sum(self.last_stable), len(self.last_stable)),
+        )
+
+
+class LatencyPairing:
+    """Execution times, compared between batches of about the same size only.
+
+    For a quantile q the longest of m executions stands for them, with 0.5 ** (1 / m) about q: its median is the
+    executions' q-quantile. `candidate_only`: the candidate's divided by what is allowed was the longer one.
+    """
+
+    __slots__ = ("_allowed", "_blocks", "_length", "_open", "candidate_only", "stable_only")
+
+    def __init__(self, length: int, allowed: float, counts: PairCounts = NO_PAIRS) -> None:
+        """`length` is m; `allowed` how much slower the candidate may be, as a share of stable's time."""
+        self._length = length
+        self._allowed = 10_000 + round(allowed * 10_000)
+        self.candidate_only, self.stable_only = counts.candidate_only, counts.stable_only
+        self._open: dict[tuple[int, bool], list[Nanos]] = {}
+        self._blocks: dict[tuple[int, bool], deque[Nanos]] = {}
+
+    @property
+    def counts(self) -> PairCounts:
+        return PairCounts(self.candidate_only, self.stable_only)
+
+    def observe(self, is_candidate: bool, rows: int, elapsed: Nanos) -> None:
+        """Takes one execution of `rows` rows that took `elapsed`."""
+        # 1, 2, 3 to 4, 5 to 8 …: within a class batches cost about the same.
+        size = min(_MOST_BUCKETS, (rows - 1).bit_length())
+        block = self._open.setdefault((size, is_candidate), [])
+        block.append(elapsed)
+        if len(block) < self._length:
+            return
+        longest = max(block)
+        block.clear()
+        others = self._blocks.get((size, not is_candidate))
+        if others:
+            other = others.pop()
+            self._pair(longest, other) if is_candidate else self._pair(other, longest)
+            return
+        self._blocks.setdefault((size, is_candidate), deque(maxlen=_KEPT_STABLE)).append(longest)
+
+    def _pair(self, candidate: Nanos, stable: Nanos) -> None:
+        left, right = candidate * 10_000, stable * self._allowed
+        if left > right:
+            self.candidate_only += 1
+        elif left < right:
+            self.stable_only += 1
+
+
+def block_length(quantile: float) -> int:
+    """Returns m for a quantile (0 < q < 1): how many executions one block has."""
+    return max(1, min(100, round(math.log(0.5) / math.log(quantile))))

@@ -1,0 +1,138 @@
+"""One release as this gateway sees it: its collector, its copies, and the taps on the versions that take part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from gateway.core.release_routes import in_progress
+from gateway.core.spare import LiveWork
+from gateway.engine.batch import PendingRequest
+from gateway.engine.copy_comparison import compare_copies
+from gateway.engine.evidence import Collector
+from gateway.engine.served import ServedVersion
+from gateway.engine.service import InferService
+from gateway.engine.shadow import Copy, Shadow
+from gateway.messages import InferResponse, Nanos
+from gateway.ports import Clock
+from gateway.releases import STABLE, Release, ReleaseKind
+
+
+class ArmTap:
+    """Sits on the scheduler of one arm's version. Implements `tap.Tap`."""
+
+    __slots__ = ("arm", "is_candidate", "watch")
+
+    def __init__(self, watch: ReleaseWatch, arm: str) -> None:
+        self.watch = watch
+        self.arm = arm
+        self.is_candidate = arm == watch.collector.candidate
+
+    def executed(self, rows: int, elapsed: Nanos) -> None:
+        watch = self.watch
+        if self.is_candidate:
+            # Executions of copies count too: the machine does not know the difference. A step without live traffic
+            # has nothing comparable, because copies run when nothing else does.
+            if not watch.collector.copies_only:
+                watch.collector.executed(True, rows, elapsed)
+        elif self.arm == STABLE:
+            watch.collector.executed(False, rows, elapsed)
+
+    def answered(self, answers: Sequence[tuple[PendingRequest, InferResponse]]) -> None:
+        watch, release_id = self.watch, self.watch.release.plan.id
+        mine = [
+            answer
+            for answer in answers
+            if (decision := answer[0].context.decision) is not None
+            and decision.release_id == release_id
+            and decision.rule < 0
+        ]
+        if not mine:
+            return
+        if self.is_candidate or self.arm == STABLE:
+            watch.collector.answered(self.is_candidate, mine)
+        if self.arm == STABLE and watch.copying:
+            for member, response in mine:
+                watch.shadow.offer(member, response)
+
+
+class ReleaseWatch:
+    """Owns everything about one release but the decisions."""
+
+    def __init__(
+        self,
+        release: Release,
+        service: InferService,
+        clock: Clock,
+        found: Mapping[str, Any] | None,
+        alarm: Callable[[], None],
+    ) -> None:
+        """`found` are the counts of an earlier life; `alarm` asks for a decision at once."""
+        self.release = release
+        self._service = service
+        self.collector = Collector(release.plan, found)
+        self.collector.alarm = alarm
+        self.collector.at_step(release)
+        self.shadow = Shadow(release.plan, clock, self._candidate, self._live, self._compare)
+        self.copies_before: int = (found or {}).get("copies", 0)
+        self._taps: dict[int, ArmTap] = {arm.version: ArmTap(self, arm.name) for arm in release.plan.arms}
+        self._taps[release.plan.stable] = ArmTap(self, STABLE)
+        self.judged = -1
+        """`collector.changes` when it was last judged."""
+        self.saved = -1
+
+    @property
+    def copying(self) -> bool:
+        """Whether stable's requests are copied now."""
+        plan = self.release.plan
+        return plan.shadow_share > 0 and plan.kind is not ReleaseKind.AB and in_progress(self.release)
+
+    def tap_of(self, number: int) -> ArmTap | None:
+        """Returns what sits on a version's queue, None for one that does not take part."""
+        return self._taps.get(number)
+
+    def follow(self, release: Release) -> None:
+        """Takes over how far the release has come, and sits on the versions that are served now."""
+        self.release = release
+        self.collector.at_step(release)
+        for number, served in self._service.versions.get(release.plan.model_name, {}).items():
+            served.scheduler.tap = self.tap_of(number)
+
+    def close(self) -> None:
+        """The release is over."""
+        self.shadow.close()
+        for served in self._service.versions.get(self.release.plan.model_name, {}).values():
+            if isinstance(served.scheduler.tap, ArmTap) and served.scheduler.tap.watch is self:
+                served.scheduler.tap = None
+
+    @property
+    def copies(self) -> int:
+        return self.copies_before + self.shadow.copies
+
+    def drops(self) -> dict[str, int]:
+        """Returns the copies that were not run, by reason, earlier lives included."""
+        total = dict(self.collector.shadow_drops)
+        for reason, count in self.shadow.drops.items():
+            total[reason] = total.get(reason, 0) + count
+        return total
+
+    def document(self) -> dict[str, Any]:
+        """Returns the counts for the file that outlives this process."""
+        return self.collector.document() | {"copies": self.copies, "shadow_drops": self.drops()}
+
+    # ------------------------------------------------------------------ what copies need
+
+    def _candidate(self) -> ServedVersion | None:
+        plan = self.release.plan
+        return self._service.versions.get(plan.model_name, {}).get(plan.candidate)
+
+    def _live(self) -> LiveWork:
+        queued = batches = 0
+        for served in self._service.all_versions():
+            queued += served.scheduler.batcher.queued_rows
+            batches += len(served.scheduler.in_flight)
+        candidate = self._candidate()
+        return LiveWork(queued, batches, len(candidate.scheduler.pending) if candidate is not None else 0)
+
+    def _compare(self, copies: list[Copy]) -> None:
+        compare_copies(self.collector, copies)

@@ -1,0 +1,61 @@
+"""The observer of the engine, with a second listener while releases are in progress.
+
+Without one, `request_done` is the inner observer's own method, so that nothing is added to the hot path. Copies are
+nobody's requests: the inner observer never hears of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from gateway.engine.tap import SHADOW
+from gateway.errors import ErrorCode
+from gateway.messages import Instant, Nanos, RequestContext
+from gateway.ports import Observer
+from gateway.versions import ModelVersion
+
+
+class RequestCounter(Protocol):
+    """Hears of the requests of one release, by arm."""
+
+    def request(self, arm: str, context: RequestContext, code: ErrorCode | None, finished_at: Instant) -> None: ...
+
+
+class SwitchedObserver:
+    """An `Observer` in front of another one. `counters` are the releases' listeners by release id."""
+
+    __slots__ = ("_counters", "_inner", "batch_done", "request_done", "version_state")
+
+    def __init__(self, inner: Observer) -> None:
+        self._inner = inner
+        self._counters: Mapping[str, RequestCounter] = {}
+        self.request_done: Callable[..., None] = inner.request_done
+        self.batch_done = inner.batch_done
+        self.version_state = inner.version_state
+
+    def listen(self, counters: Mapping[str, RequestCounter], *, copies: bool) -> None:
+        """Lets these releases hear of their requests; `copies` says that some may still be under way."""
+        self._counters = counters
+        self.request_done = self._counted if counters or copies else self._inner.request_done
+
+    def _counted(
+        self,
+        context: RequestContext,
+        version: ModelVersion | None,
+        code: ErrorCode | None,
+        rows: int,
+        queued: Nanos,
+        finished_at: Instant,
+        model_name: str,
+        message: str = "",
+    ) -> None:
+        if context.protocol is SHADOW:
+            return
+        self._inner.request_done(context, version, code, rows, queued, finished_at, model_name, message)
+        decision = context.decision
+        # Whom a rule sent here is no fair sample of the callers.
+        if decision is not None and decision.rule < 0:
+            counter = self._counters.get(decision.release_id)
+            if counter is not None:
+                counter.request(decision.arm, context, code, finished_at)

@@ -1,0 +1,178 @@
+"""Pairs: each observation in one at most, common causes cancel, queues are bounded."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.core.log_histogram import LogHistogram
+from gateway.core.outcome_matching import Outcome, OutcomeMatching
+from gateway.core.pairing import FailurePairing, LatencyPairing, Pairing, block_length
+from gateway.core.score_bins import ScoreBins, scores_of
+from gateway.releases import PairCounts, RateCounts
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans())))
+def test_each_observation_is_in_one_pair_at_most(seen: list[tuple[bool, bool]]) -> None:
+    pairing = Pairing()
+    for is_candidate, bad in seen:
+        (pairing.candidate if is_candidate else pairing.stable)(bad)
+    candidates = [bad for is_candidate, bad in seen if is_candidate]
+    stables = [bad for is_candidate, bad in seen if not is_candidate]
+    counts = pairing.counts
+    assert counts.total + pairing.alone.total <= len(candidates)
+    assert counts.total <= len(stables)
+    assert counts.candidate_only + counts.both <= sum(candidates)
+    assert counts.stable_only + counts.both <= sum(stables)
+
+
+def test_what_troubles_both_speaks_against_nobody() -> None:
+    pairing = FailurePairing()
+    for _ in range(100):
+        pairing.stable(True)
+        pairing.candidate(True)
+    assert pairing.counts == PairCounts(both=100)
+    assert pairing.in_a_row == 0
+    assert pairing.recent == (RateCounts(50, 50), RateCounts(50, 50))
+
+
+def test_failures_in_a_row_are_the_candidates_own() -> None:
+    pairing = FailurePairing()
+    for _ in range(3):
+        pairing.stable(False)
+        pairing.candidate(True)
+    assert pairing.in_a_row == 3
+    pairing.candidate(True)
+    assert pairing.in_a_row == 4, "nobody to compare with yet"
+    pairing.stable(True)
+    assert pairing.in_a_row == 3, "stable failed as well"
+    pairing.stable(False)
+    pairing.candidate(False)
+    assert pairing.in_a_row == 0
+
+
+def test_a_candidate_without_partner_is_alone() -> None:
+    pairing = Pairing()
+    for n in range(164):
+        pairing.candidate(n % 2 == 0)
+    assert pairing.alone == RateCounts(50, 100)
+    assert pairing.counts == PairCounts()
+
+
+def test_only_batches_of_about_the_same_size_are_compared() -> None:
+    pairing = LatencyPairing(1, 0.15)
+    pairing.observe(False, 1, 100)
+    pairing.observe(True, 8, 800)
+    assert pairing.counts == PairCounts()
+    pairing.observe(False, 5, 600)
+    assert pairing.counts == PairCounts(candidate_only=1)
+    pairing.observe(True, 1, 114)
+    assert pairing.counts == PairCounts(candidate_only=1, stable_only=1)
+    pairing.observe(False, 1, 100)
+    pairing.observe(True, 1, 115)
+    assert pairing.counts == PairCounts(1, 1), "exactly as much slower as allowed: a tie"
+
+
+@pytest.mark.parametrize("quantile", [0.5, 0.9])
+@pytest.mark.parametrize(("slower", "verdict"), [(1.0, "fine"), (1.3, "slow")])
+def test_slower_executions_lose_their_pairs(quantile: float, slower: float, verdict: str) -> None:
+    rng = random.Random(5)
+    pairing = LatencyPairing(block_length(quantile), 0.15)
+    for _ in range(6000):
+        is_candidate = rng.random() < 0.5
+        elapsed = 1e6 * rng.lognormvariate(0, 0.2) * (slower if is_candidate else 1.0)
+        pairing.observe(is_candidate, 1, round(elapsed))
+    counts = pairing.counts
+    share = counts.candidate_only / (counts.candidate_only + counts.stable_only)
+    assert (share < 0.42) if verdict == "fine" else (share > 0.58)
+
+
+def test_block_lengths_stand_for_their_quantiles() -> None:
+    assert [block_length(q) for q in (0.5, 0.9, 0.99)] == [1, 7, 69]
+
+
+@given(st.lists(st.integers(0, 10**12), min_size=1, max_size=50))
+def test_quantiles_are_known_within_an_eighth(spans: list[int]) -> None:
+    histogram = LogHistogram()
+    for span in spans:
+        histogram.add(span)
+    for share in (0.5, 0.99):
+        exact = sorted(spans)[max(0, -(-len(spans) * share // 1).__int__() - 1)]
+        assert abs(histogram.quantile(share) - exact) <= exact / 8 + 1
+    assert LogHistogram(dict(histogram.items())).count == len(spans)
+
+
+def test_scores_are_counted_over_the_deciles_of_the_first_of_stable() -> None:
+    import numpy as np
+
+    rng = np.random.default_rng(3)
+    bins = ScoreBins()
+    bins.add(rng.random(100), is_candidate=True)
+    bins.add(rng.random(500), is_candidate=False)
+    assert bins.counts == ((0,) * 10, (0,) * 10), "what the bins are made of is not counted"
+    bins.add(rng.random(10_000), is_candidate=False)
+    bins.add(rng.random(10_000) * 1.5, is_candidate=True)
+    stable, candidate = bins.counts
+    assert sum(stable) == sum(candidate) == 10_000
+    assert max(stable) < 1_400
+    assert candidate[9] > 3_000
+    bins.add(np.array([np.nan, np.inf]), is_candidate=True)
+    assert sum(bins.counts[1]) == 10_000
+    assert scores_of(np.array([[1.0, 3.0], [5.0, 4.0], [0.0, 9.0]]), [0, 2]).tolist() == [3.0, 9.0]
+
+
+# ---------------------------------------------------------------------- outcomes
+
+
+def matching() -> OutcomeMatching:
+    found = OutcomeMatching(most=1000)
+    for n in range(100):
+        found.answered(f"s{n}", is_candidate=False, label=(1,))
+        found.answered(f"c{n}", is_candidate=True, label=(2,))
+    return found
+
+
+def test_good_and_bad_outcomes_are_paired() -> None:
+    found = matching()
+    for n in range(50):
+        assert found.report(Outcome(f"s{n}", good=True))
+        assert found.report(Outcome(f"c{n}", good=n % 2 == 0))
+    assert found.counts == PairCounts(candidate_only=25, neither=25)
+    assert not found.report(Outcome("s0", good=False)), "an outcome counts once"
+    assert not found.report(Outcome("other", good=False))
+    assert found.unmatched == 2
+
+
+def test_numbers_lose_against_larger_numbers() -> None:
+    found = matching()
+    for n in range(20):
+        found.report(Outcome(f"s{n}", value=10.0))
+        found.report(Outcome(f"c{n}", value=9.0 if n < 15 else 11.0))
+    assert found.counts == PairCounts(candidate_only=15, stable_only=5)
+
+
+def test_a_true_label_judges_both_answers_to_one_request() -> None:
+    found = matching()
+    found.copied("s1", (2,))
+    found.report(Outcome("s1", label=(1,)))
+    assert found.counts == PairCounts(candidate_only=1)
+    found.copied("s2", (1,))
+    found.report(Outcome("s2", label=(1,)))
+    assert found.counts == PairCounts(candidate_only=1, neither=1)
+    found.report(Outcome("s3", label=(1,)))
+    found.report(Outcome("c3", label=(1,)))
+    assert found.counts == PairCounts(candidate_only=2, neither=1), "without a copy partners are found as usual"
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    found = OutcomeMatching(most=10)
+    for n in range(100):
+        found.answered(f"r{n}", is_candidate=True, label=None)
+    assert len(found) == 10
+    assert not found.report(Outcome("r5", good=True))
+    assert found.report(Outcome("r95", good=True))
+    assert not found.report(Outcome("r96", label=(1,)))
+    assert found.without_label == 1
