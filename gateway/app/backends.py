@@ -25,7 +25,8 @@ from gateway.engine.clock import LoopClock, pause
 from gateway.engine.replicas import Replica
 from gateway.engine.tasks import TaskGroup
 from gateway.ports import RegistrySource
-from gateway.registry.opening import full_location, open_store
+from gateway.registry import events
+from gateway.registry.opening import full_location, is_folder, open_store
 from gateway.registry.watcher import RegistryWatcher
 from gateway.transport.listener import BugReport
 from gateway.versions import ModelVersion
@@ -80,6 +81,12 @@ class Backends:
     def alarms(self) -> list[str]:
         """Returns what is wrong in the registry without keeping it from being read."""
         return [f"registry: {alarm}" for alarm in self.watcher.alarms()] if self.watcher is not None else []
+
+    def hear_events(self, hint: Callable[[], None]) -> None:
+        """Calls `hint` when something changes in the registry's folder, where that can be heard."""
+        root = self._config.registry.root
+        if self.watcher is not None and is_folder(root) and events.available():
+            self._tasks.spawn(events.follow(Path(full_location(root)), hint), "registry events")
 
     def last_known(self) -> dict[str, tuple[int, ...]]:
         """Returns what should be served until the registry can be read."""

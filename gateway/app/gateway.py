@@ -132,6 +132,7 @@ class Gateway:
         self.manager.start()
         if self.releases is not None:
             self.tasks.spawn(self.releases.run(), "releases")
+        self.backends.hear_events(self.manager.watch.look_now)
         await self.manager.settled()
         # What exists now lives as long as the process: collections need not look at it again.
         gc.collect()

@@ -12,6 +12,7 @@ import logging
 import random
 from collections.abc import Callable, Mapping
 
+from gateway.engine.clock import pause
 from gateway.errors import GatewayError
 from gateway.messages import Instant
 from gateway.ports import Clock, RegistrySource
@@ -19,6 +20,8 @@ from gateway.ports import Clock, RegistrySource
 _log = logging.getLogger("sluice.registry")
 _SPREAD = 0.1
 _HURRIED_S = 0.4
+_LEAST_S = 0.1
+_REST = 4
 
 
 class SourceWatch:
@@ -51,16 +54,22 @@ class SourceWatch:
         return (self._clock.now() - (self.seen_at or self._began)) / 1e9
 
     def look_now(self) -> None:
-        """Asks for a look without waiting for its time."""
+        """Asks for a look without waiting for its time. Only a hint: many are one, and some time lies between looks."""
         self._asked.set()
 
     async def run(self) -> None:
         """Looks until cancelled."""
         while True:
+            began = self._clock.now()
             await self.look()
+            hurried = self.hurried()
+            interval = min(self._interval, _HURRIED_S) if hurried else self._interval
+            wait = interval * self._rng.uniform(1 - _SPREAD, 1 + _SPREAD)
+            # However many ask: most of the time nobody looks, unless there is a hurry.
+            least = min(wait, _LEAST_S if hurried else max(_LEAST_S, _REST * (self._clock.now() - began) / 1e9))
+            await pause(least)
             try:
-                interval = min(self._interval, _HURRIED_S) if self.hurried() else self._interval
-                async with asyncio.timeout(interval * self._rng.uniform(1 - _SPREAD, 1 + _SPREAD)):
+                async with asyncio.timeout(wait - least):
                     await self._asked.wait()
             except TimeoutError:
                 pass

@@ -235,7 +235,7 @@ class Swapping:
 
     async def look(self) -> None:
         self.manager.watch.look_now()
-        await pause(0.01)
+        await pause(0.11)  # some time lies between looks
         await self.manager.settled()
 
     def die(self, index: int) -> None:
