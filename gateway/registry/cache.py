@@ -115,6 +115,13 @@ class VersionCache:
             for version in [version for version in self._bad if version.model_name == model_name]:
                 del self._bad[version]
 
+    def sizes(self, version: ModelVersion) -> Mapping[str, int] | None:
+        """Returns the sizes of the version's files, by path, if there is a proved copy of it here."""
+        digest = self._state.pinned(version)
+        with self._lock:
+            proved = self._proved.get(self._place(version, digest)) if digest is not None else None
+        return {path: size for path, _, size, _, _ in proved} if proved is not None else None
+
     def prune(self, keep: Collection[ModelVersion]) -> None:
         """Removes every copy but those of `keep` and, of each model, the two latest others: for going back."""
         names = {self._place(version, digest) for version in keep if (digest := self._state.pinned(version))}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from gateway.registry import durable
@@ -108,6 +108,19 @@ class FolderReader:
             return Listed(())
         except OSError as error:
             raise failed(f"{folder or self.root} cannot be listed", error) from error
+
+    def sizes(self, folder: str) -> Mapping[str, int]:
+        top, found = f"{self._base}/{folder}", {}
+        try:
+            for parent, _, names in os.walk(top):
+                for name in names:
+                    path = f"{parent}/{name}"
+                    status = os.stat(path, follow_symlinks=False)
+                    if stat.S_ISREG(status.st_mode):
+                        found[path[len(top) + 1 :]] = status.st_size
+        except OSError as error:
+            raise failed(f"{folder} cannot be listed", error) from error
+        return found
 
     def digest(self, key: str) -> Written | None:
         folder, relative = _split(key)

@@ -7,7 +7,7 @@ and times, an object's ETag) only spare the reading, and none is believed for lo
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -39,6 +39,8 @@ class Reader(Protocol):
     def names(self, folder: str) -> list[str]: ...
 
     def relist(self, folder: str, mark: Mark) -> Listed | Same: ...
+
+    def sizes(self, folder: str) -> Mapping[str, int]: ...
 
     def digest(self, key: str) -> Written | None: ...
 

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from gateway.registry import layout
+from gateway.registry.cache import VersionCache
 from gateway.registry.document import DocumentError
 from gateway.registry.glances import Glance, Glances, Reader
 from gateway.registry.serving import ServingPointer, parse_serving, release_text
@@ -29,6 +30,8 @@ _OWN = frozenset({layout.STAGING_FOLDER, layout.OWN_FOLDER, layout.JOURNAL_FILE}
 _MOST_WARNINGS = 1000
 SWEEP = 32
 """Pointers that are looked at in turn where each look is a request."""
+FILES_S = 60.0
+"""How often the files of a version that serves are looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +81,13 @@ class _Pointed:
 
 
 class Looking:
-    """Owns what was seen. `changed` says of a version with another content what to say of it."""
+    """Owns what was seen. `cache` holds what was proved; `now` gives seconds."""
 
-    def __init__(self, state: WatchState, changed: Callable[[ModelVersion], str], now: Callable[[], float]) -> None:
+    def __init__(self, state: WatchState, cache: VersionCache, now: Callable[[], float]) -> None:
         self._state = state
-        self._changed = changed
+        self._changed, self._sizes = cache.changed, cache.sizes
+        self._now = now
+        self._filed: dict[ModelVersion, tuple[float, str]] = {}
         self._glances = Glances(now)
         self._found: dict[str, _Model] = {}
         self._turn = ""
@@ -163,6 +168,8 @@ class Looking:
         for name, model in models.items():
             documents |= {f"{name}/{number}/{layout.MANIFEST_FILE}" for number in model.versions}
         self._glances.keep(documents, {"", *names})
+        served = {ModelVersion(name, number) for name, model in models.items() for number in model.versions}
+        self._filed = {version: told for version, told in self._filed.items() if version in served}
 
     # ------------------------------------------------------------------ one model
 
@@ -254,7 +261,27 @@ class Looking:
                 alarms[str(version)] = f"{version} has vanished from the registry; serving the verified copy"
             elif glance.digest != pinned:
                 alarms[str(version)] = f"{version}: {self._changed(version)}; serving the verified copy"
+            elif problem := self._file_problem(reader, version):
+                alarms[str(version)] = f"{version}: {problem}; serving the verified copy"
         return alarms
+
+    def _file_problem(self, reader: Reader, version: ModelVersion) -> str:
+        """Returns what is wrong with the files of a version that serves, from their names and sizes; asked seldom."""
+        at, problem = self._filed.get(version, (float("-inf"), ""))
+        if 0 <= self._now() - at < FILES_S:
+            return problem
+        expected = self._sizes(version) or {}
+        try:
+            found = reader.sizes(f"{version.model_name}/{version.number}") if expected else {}
+        except StoreError as error:
+            problem = str(error)
+        else:
+            wrong = [path for path, size in expected.items() if found.get(path) != size]
+            what = "is missing" if wrong and wrong[0] not in found else "has another size than when it was published"
+            more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+            problem = f"{wrong[0]} {what}{more}" if wrong else ""
+        self._filed[version] = (self._now(), problem)
+        return problem
 
     def _warn(self, text: str) -> None:
         if text not in self._warned and len(self._warned) < _MOST_WARNINGS:

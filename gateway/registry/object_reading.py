@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from datetime import timedelta
@@ -128,6 +128,13 @@ class ObjectReader:
 
     def relist(self, folder: str, mark: Mark) -> Listed | Same:
         return Listed(tuple(self.names(folder)))
+
+    def sizes(self, folder: str) -> Mapping[str, int]:
+        try:
+            items = [item for chunk in obstore.list(self._store, folder) for item in chunk]
+        except BaseError as error:
+            raise failed(f"{folder} cannot be listed", error) from error
+        return {item["path"].removeprefix(f"{folder}/"): int(item["size"]) for item in items}
 
     def digest(self, key: str) -> Written | None:
         try:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.messages import ModelMetadata
-from gateway.registry.document import DocumentError, Reader, parse_object
+from gateway.registry.document import MAX_DOCUMENT_BYTES, DocumentError, Reader, parse_object
 from gateway.registry.manifest import Manifest, TensorEntry
 from gateway.tensors import DataType, TensorSpec
 from gateway.versions import GoldenSet, TensorData, VersionRecord
@@ -65,7 +65,8 @@ def _spec(tensor: TensorEntry, batched: bool) -> TensorSpec:
 
 def _golden(manifest: Manifest, folder: Path, listed: set[str]) -> GoldenSet:
     problems: list[str] = []
-    reader = Reader(parse_object(_CASES, (folder / _CASES).read_bytes()), "", problems)
+    with open(folder / _CASES, "rb") as cases:
+        reader = Reader(parse_object(_CASES, cases.read(MAX_DOCUMENT_BYTES + 1)), "", problems)
     reader.integer("schema_version", minimum=1)
     file = f"golden/{reader.text('file')}"
     if not problems and file not in listed:
@@ -101,6 +102,8 @@ def _limits(given: object) -> tuple[float, float] | None:
 
 def _arrays(path: Path, name: str) -> Arrays:
     try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise DocumentError(name, [f"is larger than {_MOST_BYTES} bytes"])
         with zipfile.ZipFile(path) as archive:
             if sum(member.file_size for member in archive.infolist()) > _MOST_BYTES:
                 raise DocumentError(name, [f"unpacks to more than {_MOST_BYTES} bytes"])

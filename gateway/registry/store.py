@@ -8,7 +8,7 @@ from is durable. All calls block: make them off the event loop.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, Protocol, TypeAlias
@@ -165,6 +165,10 @@ class Store(Protocol):
 
     def names(self, folder: str) -> list[str]:
         """Returns the names of what lies in the folder, sorted; none if there is no such folder."""
+        ...
+
+    def sizes(self, folder: str) -> Mapping[str, int]:
+        """Returns the size of every file below the folder, by its path there; links are left out."""
         ...
 
     def digest(self, key: str) -> Written | None:

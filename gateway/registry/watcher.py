@@ -56,7 +56,7 @@ class RegistryWatcher:
         self._allow_breaking = allow_breaking
         self._now = now
         self._models = self._state.models()
-        self._looking = Looking(self._state, self._cache.changed, now)
+        self._looking = Looking(self._state, self._cache, now)
         self._alarms: dict[str, str] = {}
         self._unreadable: frozenset[str] = frozenset()
         self._unfit: tuple[float, str] | None = None

@@ -3,98 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from gateway.registry import layout
 from gateway.registry.folder_store import FolderStore
-from gateway.registry.looking import SWEEP
-from gateway.registry.store import SAME, Mark, Same, Stored, StoreError, Unfit, Written
+from gateway.registry.store import Unfit, Written
 from gateway.registry.switching import retire_version, serve_version, stop_serving
-from gateway.registry.watcher import RegistryError, RegistryWatcher
+from gateway.registry.watcher import RegistryError
 from gateway.versions import ModelVersion
+from tests.support.looking import Counting, World, many
 from tests.support.versions import MODEL, publish, switch
 
 V1, V2 = ModelVersion(MODEL, 1), ModelVersion(MODEL, 2)
-
-
-class Counting(FolderStore):
-    """Counts what is really read; `broken` keys cannot be."""
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
-        self.read_keys: Counter[str] = Counter()
-        self.asked: Counter[str] = Counter()
-        self.copied: list[str] = []
-        self.broken: set[str] = set()
-
-    def reread(self, key: str, mark: Mark) -> Stored | Same | None:
-        self.asked[key] += 1
-        if key in self.broken:
-            raise StoreError(f"{key} cannot be read")
-        found = super().reread(key, mark)
-        if found is not SAME:
-            self.read_keys[key] += 1
-        return found
-
-    def fetch(self, key: str, target: Path, most: int | None = None) -> Written:
-        self.copied.append(key)
-        return super().fetch(key, target, most)
-
-
-class Bucket(Counting):
-    """Where each look is a request."""
-
-    @property
-    def lanes(self) -> int:
-        return 4
-
-    @property
-    def listing_seconds(self) -> float:
-        return 30.0
-
-    def touch(self) -> None:
-        path = self.root / layout.CHANGED_KEY
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(os.urandom(8))
-
-
-class World:
-    """A registry, its store, a watcher, and a time that passes when told."""
-
-    def __init__(self, folder: Path, kind: type[Counting] = Counting) -> None:
-        self.folder = folder
-        self.root = folder / "registry"
-        self.root.mkdir(exist_ok=True)
-        self.store = kind(self.root)
-        self.time = 1000.0
-        self.watcher = self.again()
-
-    def again(self) -> RegistryWatcher:
-        self.watcher = RegistryWatcher(lambda: self.store, str(self.root), self.folder / "cache", now=lambda: self.time)
-        return self.watcher
-
-    def look(self) -> dict[str, tuple[int, ...]]:
-        self.store.read_keys.clear()
-        self.store.asked.clear()
-        return self.watcher.look()
 
 
 @pytest.fixture
 def old(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was written a moment ago counts as at rest, as if the tests took their time."""
     monkeypatch.setattr("gateway.registry.durable._UNSETTLED_S", 0.0)
-
-
-def many(world: World, count: int) -> list[str]:
-    """Makes `count` models that share what version 1 of `MODEL` is."""
-    names = [f"m{number:03d}" for number in range(count)]
-    for name in names:
-        (world.root / name).mkdir()
-        (world.root / name / layout.SERVING_FILE).write_text('{"schema_version": 1, "generation": 1, "stable": 1}')
-    return names
 
 
 @pytest.mark.usefixtures("old")
@@ -246,6 +174,32 @@ def test_what_was_found_wrong_is_not_copied_again_until_it_changes(tmp_path: Pat
     assert world.watcher.look_up(V1)[0].version == V1
 
 
+def test_a_file_that_a_served_version_lost_is_an_alarm_within_a_minute(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    publish(world.root, tmp_path, 1)
+    world.look()
+    world.watcher.look_up(V1)
+    assert world.look() == {MODEL: (1,)}
+    assert world.watcher.alarms() == []
+    path = world.root / MODEL / "1/golden/cases.npz"
+    good = path.read_bytes()
+    path.unlink()
+    (world.root / MODEL / "1/artifacts/python/model.py").write_text("longer or shorter")
+    for seconds, alarms in ((30, 0), (31, 1)):
+        world.time += seconds
+        assert world.look() == {MODEL: (1,)}
+        assert len(world.watcher.alarms()) == alarms
+    (alarm,) = world.watcher.alarms()
+    assert alarm.startswith("shift/1: ")
+    assert alarm.endswith("(and 1 more); serving the verified copy")
+    assert world.watcher.look_up(V1)[0].version == V1
+    path.write_bytes(good)
+    world.time += 61
+    world.look()
+    (alarm,) = world.watcher.alarms()
+    assert "model.py has another size than when it was published" in alarm
+
+
 def test_of_a_file_that_is_too_long_nothing_is_copied(tmp_path: Path) -> None:
     store = FolderStore(tmp_path)
     (tmp_path / "m").mkdir()
@@ -253,47 +207,6 @@ def test_of_a_file_that_is_too_long_nothing_is_copied(tmp_path: Path) -> None:
     assert store.fetch("m/long", tmp_path / "copy", 999) == Written(1000, "")
     assert not (tmp_path / "copy").exists()
     assert store.fetch("m/long", tmp_path / "copy", 1000).size == 1000
-
-
-def test_in_a_bucket_pointers_are_looked_at_in_turn(tmp_path: Path) -> None:
-    world = World(tmp_path, Bucket)
-    names = many(world, 3 * SWEEP + 5)
-    world.look()
-    assert len(pointers(world)) == len(names)
-    seen: set[str] = set()
-    for _ in range(4):
-        world.look()
-        assert len(pointers(world)) <= SWEEP
-        seen |= pointers(world)
-    assert seen == {f"{name}/serving.json" for name in names}
-
-
-def test_in_a_bucket_a_writers_word_makes_all_be_looked_at(tmp_path: Path) -> None:
-    world = World(tmp_path, Bucket)
-    names = many(world, 2 * SWEEP)
-    publish(world.root, tmp_path, 1)
-    world.look()
-    serve_version(world.store, V1, actor="test", allow_breaking=True)
-    world.look()
-    assert len(pointers(world)) == len(names) + 1
-    assert world.watcher.allows_breaking(MODEL)
-
-
-def test_in_a_bucket_what_could_not_be_read_is_asked_again_first(tmp_path: Path) -> None:
-    world = World(tmp_path, Bucket)
-    many(world, 2 * SWEEP)
-    world.store.broken = {"m063/serving.json"}
-    assert "m063" not in world.look()
-    assert world.watcher.unreadable() == {"m063"}
-    world.look()
-    assert world.store.asked["m063/serving.json"] == 1, "although it is not its turn"
-    world.store.broken = set()
-    assert world.look()["m063"] == (1,)
-    assert world.watcher.alarms() == []
-
-
-def pointers(world: World) -> set[str]:
-    return {key for key in world.store.asked if key.endswith(layout.SERVING_FILE)}
 
 
 class Refused(Counting):
