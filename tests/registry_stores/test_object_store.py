@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from gateway.config import Config, RegistryConfig
+from gateway.doctor import Status
+from gateway.doctor.models import models
 from gateway.registry import journal, numbering
 from gateway.registry.collecting import Ages, collect
 from gateway.registry.object_store import ObjectStore
@@ -191,6 +194,30 @@ def test_two_publishers_lose_nothing(server: S3, location: str, source: Path, st
     assert verify_model(store, "m") == []
     told = [(entry["action"], entry["version"]) for entry in journal.entries(store)]
     assert sorted(told) == sorted([(action, number) for action in ("publish", "serve") for number in range(1, 21)])
+
+
+def test_the_doctor_looks_into_a_bucket(
+    seaweedfs: S3, location: str, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in seaweedfs.environment.items():
+        monkeypatch.setenv(name, value)
+    store = ObjectStore(location)
+    config = Config(registry=RegistryConfig(root=location))
+
+    def statuses() -> list[Status]:
+        return [finding.status for finding in models(config)]
+
+    assert statuses() == [Status.WARNING]
+    publish_version(store, source, "m", actor="a", options=SERVE)
+    assert statuses() == [Status.OK]
+    artifact = store.read(f"m/1/{ARTIFACT}")
+    assert artifact is not None
+    store.replace(f"m/1/{ARTIFACT}", artifact.content + b"?", artifact.tag)
+    (finding,) = models(config)
+    assert finding.status is Status.FAILED
+    assert ARTIFACT in finding.found
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    assert statuses() == [Status.FAILED]
 
 
 def test_a_server_that_is_gone_is_reported_in_one_line(location: str) -> None:
