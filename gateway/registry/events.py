@@ -31,6 +31,7 @@ async def follow(root: Path, hint: Callable[[], None]) -> None:
     """Calls `hint` after something changed in `root` or in a model's folder, until cancelled or events fail."""
     import watchfiles
 
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it tells of every change
     try:
         while True:
             folders = await asyncio.to_thread(_folders, root)
