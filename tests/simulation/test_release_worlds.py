@@ -35,3 +35,16 @@ def test_a_noisy_service_that_often_fails_is_no_fault_of_the_candidate() -> None
 
 def test_the_same_seed_gives_the_same_release() -> None:
     assert run_release(WORLDS[2], 7) == run_release(WORLDS[2], 7)
+
+
+def test_a_storm_over_both_arms_pauses_and_blames_nobody() -> None:
+    world = World(name="storm", errors=(0.7, 0.7))
+    ends = [run_release(world, seed) for seed in range(20)]
+    assert {run.status for run in ends} == {ReleaseStatus.PAUSED}
+    assert all("nobody is blamed" in run.detail for run in ends)
+
+
+def test_a_version_that_only_fails_is_gone_after_its_first_requests() -> None:
+    ends = [run_release(World(name="broken", errors=(1.0, 0.002)), seed) for seed in range(20)]
+    assert {run.status for run in ends} == {ReleaseStatus.ROLLED_BACK}
+    assert max(run.requests for run in ends) <= 20
