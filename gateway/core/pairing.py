@@ -143,10 +143,14 @@ class LatencyPairing:
     def counts(self) -> PairCounts:
         return PairCounts(self.candidate_only, self.stable_only)
 
-    def observe(self, is_candidate: bool, rows: int, elapsed: Nanos) -> None:
-        """Takes one execution of `rows` rows that took `elapsed`."""
+    def observe(self, is_candidate: bool, rows: int, elapsed: Nanos, *, beside: bool = False) -> None:
+        """Takes one execution of `rows` rows that took `elapsed`.
+
+        `beside`: another version of the model executed on the same replica meanwhile. The version with the smaller
+        share is nearly always beside the other one and that one seldom beside it, so only like is paired with like.
+        """
         # 1, 2, 3 to 4, 5 to 8 …: within a class batches cost about the same.
-        size = min(_MOST_BUCKETS, (rows - 1).bit_length())
+        size = min(_MOST_BUCKETS, (rows - 1).bit_length()) * 2 + beside
         block = self._open.setdefault((size, is_candidate), [])
         block.append(elapsed)
         if len(block) < self._length:

@@ -53,7 +53,7 @@ class Batch:
     place in `members`, because its rows come back all the same.
     """
 
-    __slots__ = ("attempt", "call", "deadline", "members", "reason", "replica", "rows", "sent_at", "waiting")
+    __slots__ = ("attempt", "beside", "call", "deadline", "members", "reason", "replica", "rows", "sent_at", "waiting")
 
     def __init__(self, members: list[PendingRequest], rows: int, reason: str, deadline: Instant) -> None:
         self.members = members
@@ -62,6 +62,7 @@ class Batch:
         self.reason = reason
         self.deadline = deadline
         self.attempt = 1
+        self.beside = False
         self.sent_at: Instant = 0
         self.replica: Replica | None = None
         self.call: Cancellable | None = None

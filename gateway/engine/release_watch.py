@@ -28,15 +28,12 @@ class ArmTap:
         self.arm = arm
         self.is_candidate = arm == watch.collector.candidate
 
-    def executed(self, rows: int, elapsed: Nanos) -> None:
+    def executed(self, rows: int, elapsed: Nanos, *, beside: bool) -> None:
         watch = self.watch
         if self.is_candidate:
-            # Executions of copies count too: the machine does not know the difference. A step without live traffic
-            # has nothing comparable, because copies run when nothing else does.
-            if not watch.collector.copies_only:
-                watch.collector.executed(True, rows, elapsed)
+            watch.collector.executed(True, rows, elapsed, beside=beside)
         elif self.arm == STABLE:
-            watch.collector.executed(False, rows, elapsed)
+            watch.collector.executed(False, rows, elapsed, beside=beside)
 
     def answered(self, answers: Sequence[tuple[PendingRequest, InferResponse]]) -> None:
         watch, release_id = self.watch, self.watch.release.plan.id

@@ -33,6 +33,14 @@ class Replica:
         self.losses += 1
         self.ready_versions.clear()
 
+    def mark_beside(self, version: ModelVersion, batch: Batch) -> None:
+        """Notes of `batch` and of those of the model's other versions that are in flight that they run side by side."""
+        for other, batches in self.in_flight.items():
+            if batches and other != version and other.model_name == version.model_name:
+                batch.beside = True
+                for running in batches:
+                    running.beside = True
+
     def outstanding_rows(self) -> int:
         """Rows sent to this replica and not answered yet, over all versions."""
         return sum(batch.rows for batches in self.in_flight.values() for batch in batches)

@@ -22,7 +22,7 @@ from gateway.engine.flights import Flights
 from gateway.engine.refusals import expired, internal, refusal, shed, unreachable
 from gateway.engine.repeats import Repeats
 from gateway.engine.replicas import Replica
-from gateway.engine.tap import Tap, show
+from gateway.engine.tap import SHADOW, Tap, show
 from gateway.errors import ErrorCode, GatewayError
 from gateway.messages import InferRequest, InferResponse, Instant, RequestContext
 from gateway.ports import BackendRequest, BackendResponse, Clock, Observer, Reply
@@ -196,6 +196,8 @@ class VersionScheduler:
         if replica is None:
             self._fail_batch(batch, unreachable(), now)
             return
+        if self.tap is not None:
+            replica.mark_beside(self.version, batch)
         first = batch.members[0]
         try:
             _, shapes, chunks = merge([(member.checked, member.request) for member in batch.members])
@@ -226,8 +228,8 @@ class VersionScheduler:
             else:
                 if executed is not None:
                     self.profile.observe(batch.rows, executed)
-                    if self.tap is not None:
-                        self.tap.executed(batch.rows, executed)
+                    if self.tap is not None and all(m.context.protocol is not SHADOW for m in batch.members):
+                        self.tap.executed(batch.rows, executed, beside=batch.beside)
                 self._answer(batch, outcome, now)
         except GatewayError as error:
             self._failed(batch, error, now)

@@ -17,8 +17,12 @@ SHADOW = "shadow"
 class Tap(Protocol):
     """Called after the callers were answered, on the event loop: implementations are quick."""
 
-    def executed(self, rows: int, elapsed: Nanos) -> None:
-        """One execution of `rows` rows ended well; `elapsed` leaves out what it waited behind others."""
+    def executed(self, rows: int, elapsed: Nanos, *, beside: bool) -> None:
+        """One execution of `rows` rows of live requests ended well; `elapsed` leaves out what it waited behind others.
+
+        Executions of copies are not told: they run when little else does, and so compare with nothing. `beside`:
+        another version of the model executed on the same replica meanwhile.
+        """
         ...
 
     def answered(self, answers: Sequence[tuple[PendingRequest, InferResponse]]) -> None:
