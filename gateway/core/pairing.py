@@ -19,6 +19,8 @@ _KEPT_STABLE = 32
 _KEPT_CANDIDATE = 64
 _RECENT = 50
 _MOST_BUCKETS = 16
+_MOST_RESTS = 4
+_SHORT: Nanos = 2_000_000
 
 
 class Pairing:
@@ -123,7 +125,11 @@ class FailurePairing(Pairing):
 
 
 class LatencyPairing:
-    """Execution times, compared between batches of about the same size only.
+    """Execution times, compared between batches of about the same size only, that followed about as long a rest.
+
+    A model that rests between executions has to be woken, its memory has left the caches: on a busy machine that costs
+    more than many a fault. So what follows close upon another execution is compared with its like, what comes out of
+    the cold with its like.
 
     For a quantile q the longest of m executions stands for them, with 0.5 ** (1 / m) about q: its median is the
     executions' q-quantile. `candidate_only`: the candidate's divided by what is allowed was the longer one.
@@ -143,14 +149,15 @@ class LatencyPairing:
     def counts(self) -> PairCounts:
         return PairCounts(self.candidate_only, self.stable_only)
 
-    def observe(self, is_candidate: bool, rows: int, elapsed: Nanos, *, beside: bool = False) -> None:
-        """Takes one execution of `rows` rows that took `elapsed`.
+    def observe(self, is_candidate: bool, rows: int, elapsed: Nanos, rest: Nanos = 0, *, beside: bool = False) -> None:
+        """Takes one execution of `rows` rows that took `elapsed` and began `rest` after the version's last one.
 
         `beside`: another version of the model executed on the same replica meanwhile. The version with the smaller
         share is nearly always beside the other one and that one seldom beside it, so only like is paired with like.
         """
-        # 1, 2, 3 to 4, 5 to 8 …: within a class batches cost about the same.
-        size = min(_MOST_BUCKETS, (rows - 1).bit_length()) * 2 + beside
+        # 1, 2, 3 to 4, 5 to 8 …: within a class batches cost about the same. Rests: up to 2 ms, 8, 32, 128, more.
+        rested = min(_MOST_RESTS, (max(0, rest) // _SHORT).bit_length() + 1 >> 1)
+        size = (min(_MOST_BUCKETS, (rows - 1).bit_length()) * (_MOST_RESTS + 1) + rested) * 2 + beside
         block = self._open.setdefault((size, is_candidate), [])
         block.append(elapsed)
         if len(block) < self._length:

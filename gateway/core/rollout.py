@@ -32,6 +32,7 @@ from gateway.releases import (
     Step,
     WallInstant,
 )
+from gateway.routes import BUCKETS
 
 _FEWEST_RECENT = 20
 IN_PROGRESS = (ReleaseStatus.RUNNING, ReleaseStatus.PAUSED)
@@ -122,6 +123,7 @@ def _blocks(plan: ReleasePlan, progress: ReleaseProgress, evidence: Evidence, li
     """Whether the step waits until this criterion holds.
 
     What every release has must be seen; what only some have (floating outputs, scores, outcomes) must hold once it is.
+    Latencies must hold at the largest share below 100 %; before, they may only speak against the candidate.
     """
     if plan.kind is ReleaseKind.AB or progress.status not in IN_PROGRESS or line.name == ALONE:
         return False
@@ -130,7 +132,10 @@ def _blocks(plan: ReleasePlan, progress: ReleaseProgress, evidence: Evidence, li
         return plan.shadow_share > 0 and (0 in weights or evidence.disagreement.total > 0)
     if weights[progress.step] == 0:
         return False
-    return line.samples > 0 or line.name == ERRORS or line.name.startswith("latency")
+    if line.name.startswith("latency"):
+        # A small share seldom runs under the conditions that stable runs under: a later step says more, and sooner.
+        return not any(weights[progress.step] < later < BUCKETS for later in weights[progress.step + 1 :])
+    return line.samples > 0 or line.name == ERRORS
 
 
 def _missing(plan: ReleasePlan, step: Step, evidence: Evidence, table: Sequence[CriterionResult]) -> str:

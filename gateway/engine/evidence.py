@@ -121,10 +121,10 @@ class Collector:
         elif arm == STABLE:
             self.failures.stable(bad)
 
-    def executed(self, is_candidate: bool, rows: int, elapsed: Nanos, *, beside: bool) -> None:
-        """One execution of a version in the release ended well."""
+    def executed(self, is_candidate: bool, rows: int, elapsed: Nanos, rest: Nanos, *, beside: bool) -> None:
+        """One execution of a version in the release ended well; it had rested before for `rest`."""
         for pairing in self.latency.values():
-            pairing.observe(is_candidate, rows, elapsed, beside=beside)
+            pairing.observe(is_candidate, rows, elapsed, rest, beside=beside)
 
     def answered(self, is_candidate: bool, answers: Sequence[tuple[PendingRequest, InferResponse]]) -> None:
         """Requests that the release had routed were answered, in one batch."""

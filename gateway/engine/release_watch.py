@@ -13,7 +13,7 @@ from gateway.engine.evidence import Collector
 from gateway.engine.served import ServedVersion
 from gateway.engine.service import InferService
 from gateway.engine.shadow import Copy, Shadow
-from gateway.messages import InferResponse, Nanos
+from gateway.messages import InferResponse, Instant, Nanos
 from gateway.ports import Clock
 from gateway.releases import STABLE, Release, ReleaseKind
 
@@ -21,19 +21,20 @@ from gateway.releases import STABLE, Release, ReleaseKind
 class ArmTap:
     """Sits on the scheduler of one arm's version. Implements `tap.Tap`."""
 
-    __slots__ = ("arm", "is_candidate", "watch")
+    __slots__ = ("_ended_at", "arm", "is_candidate", "watch")
 
     def __init__(self, watch: ReleaseWatch, arm: str) -> None:
         self.watch = watch
         self.arm = arm
         self.is_candidate = arm == watch.collector.candidate
+        self._ended_at: Instant = 0
 
     def executed(self, rows: int, elapsed: Nanos, *, beside: bool) -> None:
         watch = self.watch
-        if self.is_candidate:
-            watch.collector.executed(True, rows, elapsed, beside=beside)
-        elif self.arm == STABLE:
-            watch.collector.executed(False, rows, elapsed, beside=beside)
+        now = watch.now()
+        rest, self._ended_at = now - elapsed - self._ended_at, now
+        if self.is_candidate or self.arm == STABLE:
+            watch.collector.executed(self.is_candidate, rows, elapsed, rest, beside=beside)
 
     def answered(self, answers: Sequence[tuple[PendingRequest, InferResponse]]) -> None:
         watch, release_id = self.watch, self.watch.release.plan.id
@@ -66,6 +67,7 @@ class ReleaseWatch:
     ) -> None:
         """`found` are the counts of an earlier life; `alarm` asks for a decision at once."""
         self.release = release
+        self.now = clock.now
         self._service = service
         self.collector = Collector(release.plan, found)
         self.collector.alarm = alarm

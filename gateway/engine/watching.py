@@ -19,7 +19,7 @@ from gateway.ports import Clock, RegistrySource
 
 _log = logging.getLogger("sluice.registry")
 _SPREAD = 0.1
-_HURRIED_S = 0.4
+_HURRIED_S = 0.25
 _LEAST_S = 0.1
 _REST = 4
 

@@ -125,14 +125,14 @@ class Clients:
         return answer.model_version, struct.unpack("<q", answer.raw_output_contents[names.index("LABEL")])[0]
 
     async def _rest(self, session: aiohttp.ClientSession, row: list[float], headers: dict[str, str]) -> tuple[str, int]:
-        body = {"inputs": [{"name": "X", "datatype": "FP32", "shape": [1, 4], "data": row}],
-                "outputs": [{"name": "LABEL"}]}  # fmt: skip
+        body = {"inputs": [{"name": "X", "datatype": "FP32", "shape": [1, 4], "data": row}]}
         url = f"http://{self.call['rest']}/v2/models/{MODEL}/infer"
         async with session.post(url, json=body, headers=headers) as answer:
             document = await answer.json()
             if answer.status != 200:
                 raise RuntimeError(f"{answer.status}: {document['error']}")
-            return document["model_version"], document["outputs"][0]["data"][0]
+            [label] = [output["data"][0] for output in document["outputs"] if output["name"] == "LABEL"]
+            return document["model_version"], label
 
 
 if __name__ == "__main__":

@@ -76,6 +76,25 @@ def test_only_batches_of_about_the_same_size_are_compared() -> None:
     assert pairing.counts == PairCounts(1, 1), "exactly as much slower as allowed: a tie"
 
 
+def test_what_comes_out_of_the_cold_is_compared_with_its_like() -> None:
+    pairing = LatencyPairing(1, 0.15)
+    ms = 1_000_000
+    pairing.observe(False, 1, 100, 1 * ms)
+    pairing.observe(True, 1, 300, 500 * ms)
+    pairing.observe(True, 1, 200, 20 * ms)
+    assert pairing.counts == PairCounts()
+    pairing.observe(False, 1, 290, 200 * ms)
+    pairing.observe(False, 1, 190, 10 * ms)
+    assert pairing.counts == PairCounts(stable_only=2)
+    rests = (0, 1, 2, 7, 8, 31, 32, 127, 128, 10**6)
+    classes = []
+    for pause in rests:
+        one = LatencyPairing(1, 0.15)
+        one.observe(False, 1, 100, pause * ms)
+        classes.append(next(iter(one._blocks))[0])
+    assert classes == [0, 0, 2, 2, 4, 4, 6, 6, 8, 8]
+
+
 @pytest.mark.parametrize("quantile", [0.5, 0.9])
 @pytest.mark.parametrize(("slower", "verdict"), [(1.0, "fine"), (1.3, "slow")])
 def test_slower_executions_lose_their_pairs(quantile: float, slower: float, verdict: str) -> None:

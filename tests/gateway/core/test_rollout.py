@@ -71,9 +71,26 @@ def test_no_data_is_never_promoted_and_said_to_be_inconclusive_when_the_time_is_
     ],
 )
 def test_one_open_criterion_holds_the_step(change: dict[str, Any]) -> None:
-    decision = judge(running(plan(), 2), replace(GOOD, **change))
+    decision = judge(running(plan(), 4), replace(GOOD, **change))
     assert decision.kind is DecisionKind.HOLD
     assert decision.detail.startswith("waits for evidence: ")
+
+
+@pytest.mark.parametrize(
+    ("weights", "step", "kind"),
+    [
+        ((0, 100, 5_000, 10_000), 1, DecisionKind.ADVANCE),
+        ((0, 100, 5_000, 10_000), 2, DecisionKind.HOLD),
+        ((0, 100, 5_000, 10_000), 3, DecisionKind.HOLD),
+        ((100, 10_000), 0, DecisionKind.HOLD),
+        ((100, 5_000), 1, DecisionKind.HOLD),
+    ],
+)
+def test_latencies_must_hold_at_the_largest_share_that_leaves_stable_some(
+    weights: tuple[int, ...], step: int, kind: DecisionKind
+) -> None:
+    decision = judge(running(plan(steps=steps(*weights)), step), replace(GOOD, latency={}))
+    assert decision.kind is kind
 
 
 @pytest.mark.parametrize(
