@@ -19,7 +19,7 @@ from quantize.errors import BadInput, GateRefused, IntegrityFailure, QuantizeErr
 from quantize.evaluation import latencies, outputs_of
 from quantize.gate import PASS, judge, reference_problems
 from quantize.graph import Graph
-from quantize.metrics import metric_of
+from quantize.metrics import label_problems, metric_of
 from quantize.normalise import normalise
 from quantize.parent import outputs_to_keep
 from quantize.placement import default_style, place
@@ -95,10 +95,10 @@ def convert(parsed: argparse.Namespace, policy: Policy, progress: Progress) -> R
 
 def evaluate(parsed: argparse.Namespace, policy: Policy, progress: Progress) -> Result:
     """Judges an INT8 graph that is there already; exit code 3 if it does not hold."""
-    loaded, metric = load(parsed.model), metric_of(policy.metric)
+    source, metric = open_source(parsed.evaluation), metric_of(policy.metric)
+    loaded = load(parsed.model, source)
     normal, _ = normalise(loaded.proto, _outputs(loaded, policy.outputs))
     graph = Graph(normal)
-    source = open_source(parsed.evaluation)
     source.widen_to({spec.name: spec.dtype for spec in graph.inputs()})
     summary = data_checks.check_source(source, graph, labels=metric.needs_labels, fewest=1, most=policy.evaluation_rows)
     assert summary.first is not None
@@ -107,6 +107,8 @@ def evaluate(parsed: argparse.Namespace, policy: Policy, progress: Progress) -> 
     output, largest = _judged(graph, policy.output), largest_batch(graph, policy.max_batch_size)
     old = OnnxRuntime(normal.SerializeToString(), [output], threads=policy.threads)
     reference = outputs_of(old, output, source, batch=largest, most=policy.evaluation_rows, progress=progress)
+    if wrong := label_problems(metric, reference.labels, reference.values):
+        raise BadInput(*[f"{parsed.evaluation}: {problem}" for problem in wrong])
     if problems := reference_problems(metric, reference):
         raise GateRefused(*problems)
     gate = policy.gate(convolutional=default_style(graph) == "everywhere")
@@ -185,10 +187,10 @@ def _golden_difference(folder: Path, manifest: Manifest, name: str) -> float:
 def _calibrated(
     parsed: argparse.Namespace, policy: Policy, progress: Progress
 ) -> tuple[Any, Calibration, dict[str, Any]]:
-    loaded = load(parsed.model)
+    source = open_source(parsed.calibration)
+    loaded = load(parsed.model, source)
     normal, _ = normalise(loaded.proto, _outputs(loaded, policy.outputs))
     graph = Graph(normal)
-    source = open_source(parsed.calibration)
     source.widen_to({spec.name: spec.dtype for spec in graph.inputs()})
     summary = data_checks.check_source(
         source, graph, labels=False, fewest=data_checks.FEWEST_CALIBRATION_ROWS, most=policy.calibration_rows

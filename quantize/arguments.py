@@ -69,7 +69,11 @@ def _action(actions: Subparsers, name: str, text: str) -> argparse.ArgumentParse
 
 
 def _model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="FP32 model: FILE.onnx, or module:factory (PyTorch)")
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="FP32 model: FILE.onnx, module:factory (PyTorch), or FILE.pt (TorchScript), FILE.pt2 (torch.export)",
+    )
 
 
 def _data(parser: argparse.ArgumentParser, *, evaluation: bool) -> None:

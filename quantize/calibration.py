@@ -22,6 +22,8 @@ from quantize.ranges import BINS, TensorHistogram
 from quantize.runtimes import OnnxRuntime
 from quantize.sources import Batch, Source
 
+_LEAST_WIDTH = 1e-30
+"""Narrower is as good as constant, and its bins cannot be counted in FP32."""
 Progress = Callable[[str, int, int], None]
 
 
@@ -119,7 +121,7 @@ def _activations(session: OnnxRuntime, chunk: Batch, wanted: list[str]) -> Itera
 
 def _count(histogram: TensorHistogram, array: NDArray[Any]) -> None:
     width = histogram.high - histogram.low
-    if width <= 0:
+    if width < _LEAST_WIDTH:
         histogram.counts[0] += array.size
         return
     # bincount of scaled integers is several times quicker than numpy.histogram on equal bins.

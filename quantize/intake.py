@@ -48,7 +48,9 @@ def load_model(path: Path) -> LoadedModel:
     if not path.is_file():
         raise BadInput(f"{path}: no such file")
     if path.suffix.lower() != ".onnx":
-        raise UnsupportedModel(f"{path}: {path.suffix or 'no suffix'} is not .onnx (or use module:factory)")
+        raise UnsupportedModel(
+            f"{path}: {path.suffix or 'no suffix'} is not .onnx, .pt, .ts or .pt2 (a state dict needs module:factory)"
+        )
     if path.stat().st_size > MOST_BYTES:
         raise UnsupportedModel(f"{path}: larger than {MOST_BYTES >> 30} GiB")
     try:

@@ -63,6 +63,24 @@ def metric_of(name: str) -> Metric:
     raise BadInput(f"metric {name!r} is not one of {', '.join(NAMES)} or module:function")
 
 
+def label_problems(metric: Metric, labels: Array, outputs: Array) -> list[str]:
+    """Returns why the labels cannot be right answers for these outputs. A metric of the caller's judges for itself."""
+    if not metric.needs_labels or metric.name not in _METRICS:
+        return []
+    if labels.ndim != 1:
+        return [f"labels have shape {list(labels.shape)}: one label a row is needed"]
+    if labels.dtype.kind not in "iubf":
+        return [f"labels are {labels.dtype}: numbers are needed"]
+    if metric.name == "rmse":
+        return []
+    if labels.dtype.kind == "f" and (labels != np.floor(labels)).any():
+        return [f"labels such as {labels[labels != np.floor(labels)][0]} are no classes"]
+    width = outputs.reshape(len(outputs), -1).shape[1]
+    classes = 2 if metric.name == "auc" else max(width, 2)
+    outside = labels[(labels.astype(np.int64) < 0) | (labels.astype(np.int64) >= classes)]
+    return [f"label {outside[0]} is not one of {classes} classes (counted from 0)"] if len(outside) else []
+
+
 def predictions(outputs: Array) -> NDArray[np.int64]:
     """Returns the class of each row: the largest of several values, or above one half of a single one."""
     flat = outputs.reshape(len(outputs), -1)

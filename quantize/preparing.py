@@ -22,13 +22,15 @@ from quantize.errors import BadInput, GateRefused, UnsupportedModel
 from quantize.evaluation import Outputs, outputs_of
 from quantize.gate import reference_problems
 from quantize.graph import Graph, TensorSpec
-from quantize.metrics import Metric, metric_of
+from quantize.metrics import Metric, label_problems, metric_of
 from quantize.normalise import normalise, prove_equal
 from quantize.parent import outputs_to_keep
 from quantize.placement import WEIGHTED
 from quantize.policy import Policy
 from quantize.runtimes import Arrays, OnnxRuntime
 from quantize.sources import Source, open_source
+
+TORCH_FILES = (".pt", ".ts", ".pt2")
 
 
 @dataclass(slots=True)
@@ -87,7 +89,7 @@ def prepare(
     if unlabelled is not None and not metric.classifies:
         raise BadInput(f"--agreement compares classes: it does not go with the metric {metric.name}")
     sources = [open_source(where) for where in (calibration, evaluation, *([unlabelled] if unlabelled else []))]
-    loaded = load(model)
+    loaded = load(model, sources[0])
     wanted = outputs_to_keep(loaded.path, policy.outputs, [value.name for value in loaded.proto.graph.output])
     progress("normalising", 0, 0)
     normal, steps = normalise(loaded.proto, wanted)
@@ -116,6 +118,8 @@ def prepare(
     judged = _judged(graph, policy.output)
     session = OnnxRuntime(normal.SerializeToString(), graph.outputs, threads=policy.threads)
     reference = outputs_of(session, judged, sources[1], batch=largest, most=policy.evaluation_rows, progress=progress)
+    if wrong := label_problems(metric, reference.labels, reference.values):
+        raise BadInput(*[f"{evaluation}: {problem}" for problem in wrong])
     problems = reference_problems(metric, reference)
     if problems:
         raise GateRefused(*problems)
@@ -153,24 +157,37 @@ def _further(source: Source, prepared: Prepared, session: OnnxRuntime, graph: Gr
     return Further(source, summary, answers)
 
 
-def load(model: str) -> intake.LoadedModel:
-    """Returns the model of an .onnx file or of `module:factory` (a PyTorch module, exported here)."""
-    if ":" in model and not Path(model).exists():
+def load(model: str, rows: Source | None = None) -> intake.LoadedModel:
+    """Returns the model of an .onnx file, of `module:factory` or of a PyTorch file (both exported here).
+
+    A PyTorch file takes its example inputs from the first of `rows`.
+    """
+    path = Path(model)
+    if ":" in model and not path.exists():
         from quantize.torch_intake import export
 
-        proto = export(model)
-        intake.check_supported(proto)
-        content = proto.SerializeToString(deterministic=True)
-        opset = next(entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx"))
-        return intake.LoadedModel(proto, Path(model), hashlib.sha256(content).hexdigest(), len(content), opset)
-    return intake.load_model(Path(model))
+        return _exported(export(model), path)
+    if path.suffix in TORCH_FILES and path.is_file():
+        from quantize.torch_intake import EXAMPLE_ROWS, export_file
+
+        if rows is None:
+            raise BadInput(f"{model}: exporting a PyTorch file needs rows (use publish, convert or calibrate)")
+        return _exported(export_file(path, next(iter(rows.batches(EXAMPLE_ROWS))).inputs), path)
+    return intake.load_model(path)
+
+
+def _exported(proto: onnx.ModelProto, path: Path) -> intake.LoadedModel:
+    intake.check_supported(proto)
+    content = proto.SerializeToString(deterministic=True)
+    opset = next(entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx"))
+    return intake.LoadedModel(proto, path, hashlib.sha256(content).hexdigest(), len(content), opset)
 
 
 def largest_batch(graph: Graph, most: int) -> int:
     """Returns the largest batch that the graph takes, `most` if it takes any.
 
     Raises:
-        UnsupportedModel: inputs disagree, or have no rows.
+        UnsupportedModel: inputs disagree, have no rows, or take exactly so many (and not one).
     """
     sizes = set()
     for spec in graph.inputs():
@@ -180,6 +197,8 @@ def largest_batch(graph: Graph, most: int) -> int:
     if len(sizes) != 1:
         raise UnsupportedModel("its inputs have different sizes along axis 0: " + ", ".join(map(str, sizes)))
     size = sizes.pop()
+    if size is not None and size > 1:
+        raise UnsupportedModel(f"it takes exactly {size} rows at a time: export it with a free (or 1) first dimension")
     return most if size is None else size
 
 

@@ -50,6 +50,7 @@ class Source:
         self.sha256 = sha256
         self._read = read
         self._types: dict[str, np.dtype[Any]] = {}
+        self._seen: dict[int | None, str] = {}
 
     def widen_to(self, types: Mapping[str, np.dtype[Any]]) -> None:
         """From now on gives integers as the model's wider integer type (files keep them small).
@@ -65,16 +66,35 @@ class Source:
             BadInput: a chunk is ragged, not arrays, or cannot be read.
         """
         left = most
-        for chunk in self._read(rows):
+        seen = _Passed()
+        for chunk in self._chunks(rows):
             batch = self._widened(_batch(self.name, chunk))
             for start in range(0, batch.rows, rows):
                 stop = min(batch.rows, start + rows)
                 if left is not None:
                     stop = min(stop, start + left)
                     if left <= 0:
+                        self._compare(most, seen)
                         return
                     left -= stop - start
-                yield _rows(batch, start, stop)
+                part = _rows(batch, start, stop)
+                seen.add(part)
+                yield part
+        self._compare(most, seen)
+
+    def _chunks(self, rows: int) -> Iterator[Mapping[str, NDArray[Any]]]:
+        """Yields what the source gives. Whatever goes wrong inside a caller's function is said as bad input."""
+        try:
+            yield from self._read(rows)
+        except (BadInput, MemoryError):
+            raise
+        except Exception as error:
+            raise BadInput(f"{self.name}: fails with {type(error).__name__}: {str(error)[:200]}") from error
+
+    def _compare(self, most: int | None, seen: _Passed) -> None:
+        """Refuses a source whose rows differ from an earlier pass's: checks and ranges would be of other rows."""
+        if self._seen.setdefault(most, seen.digest()) != seen.digest():
+            raise BadInput(f"{self.name}: gives other rows at every pass (fix its seed)")
 
     def _widened(self, batch: Batch) -> Batch:
         for name, array in batch.inputs.items():
@@ -84,6 +104,20 @@ class Source:
             if np.can_cast(array.dtype, wanted, "safe"):
                 batch.inputs[name] = array.astype(wanted)
         return batch
+
+
+class _Passed:
+    """A digest of the rows of one pass, whatever the batches they came in."""
+
+    def __init__(self) -> None:
+        self._hashes: dict[str, Any] = {}
+
+    def add(self, batch: Batch) -> None:
+        for name, array in batch.inputs.items():
+            self._hashes.setdefault(name, hashlib.blake2b(digest_size=16)).update(np.ascontiguousarray(array).data)
+
+    def digest(self) -> str:
+        return ",".join(f"{name}:{found.hexdigest()}" for name, found in sorted(self._hashes.items()))
 
 
 def open_source(where: str) -> Source:
@@ -229,15 +263,26 @@ def _batch(name: str, chunk: Mapping[str, NDArray[Any]]) -> Batch:
         raise BadInput(f"{name}: gave {type(chunk).__name__}, not a mapping of arrays by input name")
     arrays = {}
     for key, value in chunk.items():
-        array = np.asarray(value)
+        try:
+            array = np.asarray(value)
+        except ValueError as error:
+            raise BadInput(f"{name}: {key} is ragged or not an array of numbers") from error
         if array.dtype.hasobject or array.ndim == 0:
             raise BadInput(f"{name}: {key} is ragged or not an array of numbers")
+        if array.dtype.kind not in "iufcb" and str(key) not in (*LABELS, GROUP):
+            raise BadInput(f"{name}: {key} is {array.dtype}, not an array of numbers")
+        if array.dtype.kind in "iufc" and not array.dtype.isnative:
+            array = array.astype(array.dtype.newbyteorder("="))
         arrays[str(key).removeprefix("input.")] = array
     counts = {key: len(array) for key, array in arrays.items()}
     if len(set(counts.values())) > 1:
         raise BadInput(f"{name}: ragged, arrays have different numbers of rows ({counts})")
     labels = next((arrays.pop(key) for key in LABELS if key in arrays), None)
     groups = arrays.pop(GROUP, None)
+    if groups is not None and (groups.ndim != 1 or groups.dtype.kind not in "iubUS"):
+        raise BadInput(
+            f"{name}: {GROUP} must be one whole number or word a row, not {groups.dtype} {list(groups.shape)}"
+        )
     if not arrays:
         raise BadInput(f"{name}: has no inputs")
     return Batch(arrays, labels, groups)

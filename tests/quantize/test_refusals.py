@@ -221,3 +221,78 @@ def test_bad_policies(tmp_path: Path, values: dict[str, Any], said: str) -> None
     path.write_text(json.dumps(values))
     with pytest.raises(errors.BadInput, match=said):
         Policy(**read_policy(path))
+
+
+def test_models_that_take_exactly_so_many_rows(tmp_path: Path) -> None:
+    onnx.save(onnx_models.cnn(rows=4), str(tmp_path / "model.onnx"))
+    rows = onnx_models.rows_for(onnx_models.cnn(), 16, 1)
+    np.savez(tmp_path / "rows.npz", **rows)
+    where = str(tmp_path / "rows.npz")
+    with pytest.raises(errors.UnsupportedModel, match="exactly 4 rows"):
+        pipeline.run(str(tmp_path / "model.onnx"), where, where, Policy(metric="agreement"), lambda *_: None)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda label: {"label": np.where(np.arange(len(label)) == 3, 7, label)}, "label 7 is not one of 5 classes"),
+        (lambda label: {"label": np.where(np.arange(len(label)) == 3, -1, label)}, "label -1 is not one of 5"),
+        (lambda label: {"label": label + 0.5}, "are no classes"),
+        (lambda label: {"label": np.eye(5)[label]}, "one label a row is needed"),
+        (lambda label: {"label": label.astype(str)}, "numbers are needed"),
+        (lambda label: {"label": label, "group": np.full(len(label), np.nan)}, "group must be one whole number"),
+        (lambda label: {"label": label, "group": np.zeros((len(label), 2), int)}, "group must be one whole number"),
+    ],
+)
+def test_labels_that_are_no_answers(
+    tmp_path: Path, model: onnx.ModelProto, no_calibration: None, change: Callable[[NDArray[Any]], Arrays], said: str
+) -> None:
+    paths = onnx_models.write(tmp_path, model, evaluation=64)
+    rows = dict(np.load(paths[2]))
+    np.savez(paths[2], **(rows | change(rows["label"])))
+    with pytest.raises(errors.BadInput) as caught:
+        pipeline.run(*paths, Policy(), lambda *_: None)
+    assert said in str(caught.value)
+
+
+FUNCTIONS = """
+import numpy as np
+calls = [0]
+def none(): return None
+def boom():
+    yield {"x": np.ones((4, 3, 12, 12), np.float32)}
+    raise RuntimeError("database gone")
+def lists(): yield {"x": [[1, 2], [3]]}
+def dates(): yield {"x": np.zeros((9, 3, 12, 12), "M8[s]")}
+def other():
+    calls[0] += 1
+    for _ in range(4):
+        yield {"x": np.random.default_rng(calls[0]).normal(size=(8, 3, 12, 12)).astype(np.float32)}
+"""
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        ("none", "fails with TypeError"),
+        ("boom", "fails with RuntimeError: database gone"),
+        ("lists", "ragged"),
+        ("dates", "not an array of numbers"),
+        ("other", "gives other rows at every pass"),
+    ],
+)
+def test_functions_that_give_no_usable_rows(
+    tmp_path: Path, model: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch, function: str, said: str
+) -> None:
+    (tmp_path / f"rows_{function}.py").write_text(FUNCTIONS)
+    monkeypatch.syspath_prepend(tmp_path)
+    paths = onnx_models.write(tmp_path, model, evaluation=64)
+    with pytest.raises(errors.BadInput, match=said):
+        pipeline.run(paths[0], f"rows_{function}:{function}", paths[2], Policy(), lambda *_: None)
+
+
+def test_bytes_of_the_other_order_are_the_same_rows(tmp_path: Path, model: onnx.ModelProto) -> None:
+    paths = onnx_models.write(tmp_path, model, evaluation=64)
+    np.savez(paths[1], x=np.load(paths[1])["x"].astype(">f4"))
+    policy = Policy(targets=("onnxruntime",), max_batch_size=4, fallback="none", allow_slower=True)
+    assert pipeline.run(*paths, policy, lambda *_: None).verdict == "insufficient evidence"
