@@ -44,7 +44,8 @@ FAULTS = {
     "none": "",
     "slow": "",
     "errors": """
-        if live and RNG.random() < 0.02:
+        # Of the row, not of the call: a failed batch is run again in halves until the row that is to blame is alone.
+        if ((x[:, 0] * 10000).astype(np.int64) % 50 == 1).any():
             return pb_utils.InferenceResponse([], error=pb_utils.TritonError("planted"))
 """,
     "accuracy": """
