@@ -66,7 +66,7 @@ def decide(route: Route, key: str, headers: Headers, parameters: Parameters) -> 
             raw = headers.get(rule.wire_name)
             if raw is None:
                 continue
-            found = raw.decode("latin-1")
+            found = header_text(raw)
         else:
             value = parameters.get(rule.name) if parameters else None
             if value is None:
@@ -75,6 +75,14 @@ def decide(route: Route, key: str, headers: Headers, parameters: Parameters) -> 
         if found.startswith(rule.values) if rule.operator is _PREFIX else found in rule.values:
             return RouteDecision(rule.version, index, -1, arm_of(route, rule.version), route.release_id)
     return split(route, key)
+
+
+def header_text(raw: bytes) -> str:
+    """Returns a header's value as rules compare it: UTF-8 where it is that, which is what most clients send."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
 
 
 def sticky_key(sticky: StickyKey, default: str | None, headers: Headers, parameters: Parameters) -> str | None:

@@ -64,11 +64,12 @@ def explain(service: InferService, question: RouteQuestion) -> RouteExplanation:
     route = service.table.routes.get(name)
     if route is None:
         return RouteExplanation(model_name=name, version=None, ready=False, reasons=("the model has no route",))
-    headers = {key.lower().encode("latin-1", "replace"): value.encode("latin-1", "replace")
+    # Values as most clients send them; the front ends read whatever bytes there are.
+    headers = {key.lower().encode("latin-1", "replace"): value.encode("utf-8", "surrogatepass")
                for key, value in (question.headers or {}).items()}  # fmt: skip
     parameters = dict(question.parameters or {})
     if question.sticky_key is not None and route.sticky.header:
-        headers[route.sticky.header.encode("latin-1", "replace")] = question.sticky_key.encode("latin-1", "replace")
+        headers[route.sticky.header.encode("latin-1", "replace")] = question.sticky_key.encode("utf-8", "surrogatepass")
     elif question.sticky_key is not None:
         parameters[route.sticky.parameter] = question.sticky_key
     given = headers.get(DEFAULT_HEADER.encode())

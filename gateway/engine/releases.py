@@ -89,7 +89,10 @@ class ReleaseControl:
 
     def looked(self) -> None:
         """The registry was read: takes over all releases as of that moment."""
-        self._known = dict(self._book.releases())
+        try:
+            self._known = dict(self._book.releases())
+        except Exception:
+            _log.exception("reading the releases; going on with those known")
         for name, (before, _) in list(self._decided.items()):
             now = self._known.get(name)
             if now is None or now.plan.id != before.plan.id or now.progress != before.progress:
@@ -164,7 +167,7 @@ class ReleaseControl:
         for name, release in releases.items():
             if name not in self.watches:
                 found = await self._keeper.load(release.plan.id)
-                self.watches[name] = ReleaseWatch(release, self._service, self._clock, found, self._wake.set)
+                self.watches[name] = self._watch(release, found)
             watch = self.watches[name]
             watch.follow(release)
             if not in_progress(release):
@@ -173,6 +176,13 @@ class ReleaseControl:
         self._observer.listen(
             {watch.release.plan.id: watch.collector for watch in self.watches.values()}, copies=bool(self._leaving)
         )
+
+    def _watch(self, release: Release, found: Mapping[str, Any] | None) -> ReleaseWatch:
+        try:
+            return ReleaseWatch(release, self._service, self._clock, found, self._wake.set)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+            _log.exception("what was counted of release %s cannot be used: counting anew", release.plan.id)
+            return ReleaseWatch(release, self._service, self._clock, None, self._wake.set)
 
     async def _judge(self, name: str) -> None:
         if name in self._decided:

@@ -115,6 +115,7 @@ def test_a_decision_says_why(keys: list[str]) -> None:
         (header_rule(RuleOperator.IN, "a", "b"), b"b", True),
         (header_rule(RuleOperator.IN, "a", "b"), b"ab", False),
         (header_rule(RuleOperator.EQUALS, "ü"), "ü".encode("latin-1"), True),
+        (header_rule(RuleOperator.EQUALS, "ü"), "ü".encode(), True),
     ],
 )
 def test_header_rules(rule: RouteRule, value: bytes | None, taken: bool) -> None:

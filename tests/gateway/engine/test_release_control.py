@@ -217,6 +217,18 @@ def test_late_outcomes_roll_a_promoted_version_back() -> None:
     run(test())
 
 
+def test_counts_that_cannot_be_used_are_begun_anew() -> None:
+    async def test() -> None:
+        world = Releasing()
+        world.counts.saved["r1"] = {"id": "r1", "errors": "nonsense", "arms": [1]}
+        await world.start(canary())
+        await world.traffic(100)
+        assert world.control.watches["m"].collector.evidence().candidate_samples > 0
+        await world.manager.close()
+
+    run(test())
+
+
 def test_without_releases_the_hot_path_is_the_inner_observers_own() -> None:
     async def test() -> None:
         world = Releasing()

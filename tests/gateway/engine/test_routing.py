@@ -81,7 +81,7 @@ class Releasing(World):
 def test_explain_equals_what_happens_for_every_kind_of_request() -> None:
     world = Releasing()
     for n in range(400):
-        headers = {b"x-sluice-sticky-key": b"user-%d" % n} if n % 3 else {}
+        headers = {b"x-sluice-sticky-key": f"ü-user-{n}".encode()} if n % 3 else {}
         if n % 7 == 0:
             headers[b"x-tester"] = b"yes" if n % 2 else b"no"
         parameters = {"tier": "beta-1" if n % 2 else "gold"} if n % 11 == 0 else {}
