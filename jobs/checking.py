@@ -1,8 +1,9 @@
-"""Checks tables before a job's program starts: `python checking.py CHECKS ATTEMPT-FOLDER PROGRAM ARGUMENTS…`.
+"""Checks what must hold before a job's program starts: `python checking.py GATE ATTEMPT-FOLDER PROGRAM ARGUMENTS…`.
 
 Decides whether the data may be trained on: every table with a schema (pandera) is read at its pinned version and all
-its rows are checked. One that fails is refused: the rows are named, the program is never started. Otherwise this
-process becomes the program.
+its rows are checked. One that fails is refused: the rows are named, the program is never started. Then the epsilon
+that the job may spend is entered into its data set's ledger; if that has not so much left, the job is refused.
+Otherwise this process becomes the program.
 """
 
 from __future__ import annotations
@@ -45,19 +46,44 @@ def refusals(name: str, table: str, version: int | None, schema: str) -> list[st
     return []
 
 
-def main(checks: str, folder: str, command: list[str]) -> int:
-    """Returns the exit code for refused data; otherwise never returns."""
+def overspent(privacy: dict[str, Any]) -> str | None:
+    """Enters the job into its data set's ledger; returns why not if there is not enough left."""
+    from datetime import UTC, datetime
+
+    from jobs import files
+    from jobs.privacy.ledger import BudgetExceeded, Entry, Ledger
+
+    known = files.read_json(os.environ["SLUICE_LINEAGE_FILE"]) or {}
+    entry = Entry(
+        key=known["uid"], epsilon=privacy["epsilon"], delta=privacy["delta"], by=known["owner"],
+        what=f"job {known['job']} {known['name']}", at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )  # fmt: skip
+    try:
+        Ledger(privacy["registry"], privacy["dataset"]).spend(entry)
+    except BudgetExceeded as error:
+        return str(error)
+    return None
+
+
+def main(gate: str, folder: str, command: list[str]) -> int:
+    """Returns the exit code for what is refused; otherwise never returns."""
     sys.path[0] = os.getcwd()
     root = str(Path(__file__).resolve().parents[1])
     if root not in sys.path:
         sys.path.append(root)
-    found = [refusal for check in json.loads(checks) for refusal in refusals(*check)]
+    document = json.loads(gate)
+    found = [refusal for check in document["tables"] for refusal in refusals(*check)]
+    reason = "data_refused"
+    # Entered last: data that is refused must not cost budget.
+    if not found and document["privacy"] and (why := overspent(document["privacy"])) is not None:
+        found, reason = [why], "budget_exceeded"
     if not found:
         os.execvp(command[0], command)
     for refusal in found:
         print(f"sluice: {refusal}", flush=True)
     detail = found[0] + (f" (and {len(found) - 1} more: see the log)" if len(found) > 1 else "")
-    (Path(folder) / "refused.json").write_text(json.dumps({"detail": detail[:2000]}), encoding="utf-8")
+    document = {"reason": reason, "detail": detail[:2000]}
+    (Path(folder) / "refused.json").write_text(json.dumps(document), encoding="utf-8")
     return _REFUSED_CODE
 
 

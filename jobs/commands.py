@@ -249,6 +249,24 @@ def _search(parsed: argparse.Namespace, state: StateFolder) -> int:
     return command.run(parsed, state)
 
 
+def _pipeline(parsed: argparse.Namespace, state: StateFolder) -> int:
+    from jobs.pipeline import command
+
+    return command.run(parsed, state)
+
+
+def _approve(parsed: argparse.Namespace, state: StateFolder) -> int:
+    from jobs.pipeline import command
+
+    return command.approve(parsed, state)
+
+
+def _privacy(parsed: argparse.Namespace, _: StateFolder) -> int:
+    from jobs.privacy import command
+
+    return command.run(parsed)
+
+
 _ACTIONS: dict[str, Callable[[argparse.Namespace, StateFolder], int]] = {
     "run": _run,
     "serve": _serve,
@@ -264,4 +282,7 @@ _ACTIONS: dict[str, Callable[[argparse.Namespace, StateFolder], int]] = {
     "preempt": _command("preempt"),
     "gc": _collect,
     "search": _search,
+    "privacy": _privacy,
+    "pipeline": _pipeline,
+    "approve": _approve,
 }

@@ -47,6 +47,8 @@ class JobContext:
         self.metrics = Metrics(environ.get(contract.METRICS_FILE) if environ.get("RANK", "0") == "0" else None)
         self._lineage_file = environ.get(contract.LINEAGE_FILE)
         self._environ = environ
+        self.epsilon = float(environ.get(contract.EPSILON, "0"))
+        self.delta = float(environ.get(contract.DELTA, "0"))
         self._keep = int(environ.get(contract.CHECKPOINT_KEEP, "3"))
         self._notice_file = environ.get(contract.NOTICE_FILE)
         self._told = False

@@ -130,6 +130,16 @@ class Tracking:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Privacy:
+    """What the job may spend of a data set's privacy budget; it is entered in the ledger before the program starts."""
+
+    dataset: str = _setting("", "Name of the data set in the ledger; empty: no privacy.", pattern=rf"({_NAME})?")
+    epsilon: float = _setting(0.0, "Epsilon the program may spend.", minimum=0, maximum=1000)
+    delta: float = _setting(1e-5, "Delta, likewise.", minimum=0, maximum=1)
+    registry: str = _setting("model_repo", "The registry that keeps the ledger: a folder or s3://bucket/prefix.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One job. Relative paths are relative to `folder`, and `folder` to the job file."""
 
@@ -152,6 +162,8 @@ class Job:
     priority: int = _setting(0, "Higher goes first.", minimum=-1000, maximum=1000)
     seed: int = _setting(0, "Seed, in SLUICE_SEED and PYTHONHASHSEED.", minimum=0, maximum=(1 << 32) - 1)
     preemptible: bool = _setting(False, "May be stopped with notice and started again later.")
+    yield_to: str = _setting("", "gateway: the job gets only processor time that nobody else wants, and is paused "
+                             "while the gateway has requests.", choices=("", "gateway"))
     retries: int = _setting(0, "How often it is started again after a failure named in retry_on.",
                             minimum=0, maximum=1000)
     retry_on: tuple[str, ...] = _setting(("error",), "Which failures are retried.", choices=RETRYABLE)
@@ -168,5 +180,6 @@ class Job:
     checkpoint: Checkpointing = _made(Checkpointing, "Checkpoints.")  # noqa: RUF009
     limits: Limits = _made(Limits, "Further bounds.")  # noqa: RUF009
     tracking: Tracking = _made(Tracking, "Tracking.")  # noqa: RUF009
+    privacy: Privacy = _made(Privacy, "Privacy budget.")  # noqa: RUF009
     inputs: tuple[Input, ...] = _setting((), "Pinned inputs.")
 # fmt: on

@@ -73,6 +73,8 @@ def _cross_check(job: Job) -> Iterable[str]:
         for name in names:
             if not _VARIABLE.fullmatch(name) or (table == "environment" and name.startswith(_RESERVED)):
                 yield f"{table}.{name}: cannot be a name here"
+    if bool(job.privacy.dataset) != (job.privacy.epsilon > 0):
+        yield "privacy: dataset and an epsilon above 0 belong together"
     for index, name in enumerate(job.inherit_environment):
         if not _VARIABLE.fullmatch(name) or name.startswith(_RESERVED):
             yield f"inherit_environment[{index}]: '{name}' cannot be a variable's name"

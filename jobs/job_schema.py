@@ -42,7 +42,7 @@ def _object(cls: type[Any]) -> dict[str, Any]:
         properties[setting.name] = {"description": rule.doc, **_type(hints[setting.name], rule)}
         if default_of(setting) is dataclasses.MISSING:
             required.append(setting.name)
-        elif isinstance(setting.default, str | int | bool):
+        elif isinstance(setting.default, str | int | float | bool):
             properties[setting.name]["default"] = setting.default
     found: dict[str, Any] = {"type": "object", "properties": properties, "additionalProperties": False}
     if required:
@@ -68,7 +68,7 @@ def _type(hint: Any, rule: Rule) -> dict[str, Any]:
     if origin is typing.Literal:
         return {"enum": list(typing.get_args(hint))}
     found: dict[str, Any] = {"type": _SCALARS[hint]}
-    if hint is int:
+    if hint in (int, float):
         bounds = {"minimum": rule.minimum, "maximum": rule.maximum}
         found |= {word: bound for word, bound in bounds.items() if bound is not None}
     elif hint is str and rule.choices:

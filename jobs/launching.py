@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from jobs import contract, inputs, lineage
+from jobs import contract, documents, inputs, lineage
 from jobs.executors.port import Launch
 from jobs.job import Job
 from jobs.job_loading import input_variable, version_variable
@@ -44,14 +46,25 @@ def prepared(record: JobRecord, attempt: Attempt, state: StateFolder) -> Launch:
     state.checkpoints(number, job).mkdir(mode=0o700, parents=True, exist_ok=True)
     lineage.keep(record, state)
     command = argv(job, number, state)
-    if any(given.schema for given in job.inputs):
-        checks = [
-            [given.name, inputs.located(job, given), given.version, given.schema]
-            for given in job.inputs
-            if given.schema
-        ]
-        command = (job.python or sys.executable, str(_CHECK), json.dumps(checks), str(folder), *command)
+    if (gate := _gate(job)) is not None:
+        command = (job.python or sys.executable, str(_CHECK), json.dumps(gate), str(folder), *command)
+    if job.yield_to:
+        # The kernel's own "only when nobody else wants it"; what the job starts inherits it.
+        idle = shutil.which("chrt")
+        command = ((idle, "--idle", "0") if idle else ("nice", "-n", "19")) + command
     return Launch(job, folder, attempt.token, command, environment(job, attempt, state, os.environ))
+
+
+def _gate(job: Job) -> dict[str, Any] | None:
+    """Returns what `jobs.checking` has to check before the program starts, None if nothing."""
+    tables = [
+        [given.name, inputs.located(job, given), given.version, given.schema] for given in job.inputs if given.schema
+    ]
+    privacy = documents.plain(job.privacy) | {"delta": job.privacy.delta} if job.privacy.dataset else None
+    if privacy is not None:
+        where = job.privacy.registry
+        privacy["registry"] = where if "://" in where else str(Path(job.folder) / os.path.expanduser(where))
+    return {"tables": tables, "privacy": privacy} if tables or privacy else None
 
 
 def argv(job: Job, number: int, state: StateFolder) -> tuple[str, ...]:
@@ -83,8 +96,10 @@ def environment(job: Job, attempt: Attempt, state: StateFolder, own: Mapping[str
     found |= job.environment
     found |= {input_variable(given.name): inputs.located(job, given) for given in job.inputs}
     found |= {version_variable(given.name): str(given.version) for given in job.inputs if given.table}
-    if any("://" in given.table for given in job.inputs):
+    if any("://" in given.table for given in job.inputs) or "://" in job.privacy.registry:
         found |= {name: value for name, value in own.items() if _STORE.fullmatch(name) and name not in found}
+    if job.privacy.dataset:
+        found |= {contract.EPSILON: str(job.privacy.epsilon), contract.DELTA: str(job.privacy.delta)}
     return found | {
         contract.JOB: str(number),
         contract.ATTEMPT: str(attempt.number),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import subprocess
 import sys
 from functools import lru_cache
@@ -44,6 +45,7 @@ def of(record: JobRecord) -> dict[str, Any]:
     job = record.job
     what = {"function": job.function} if job.function else {"command": [*job.command, *job.arguments]}
     return {
+        "uid": secrets.token_hex(16),
         "job": record.id,
         "name": job.name,
         "owner": record.owner,

@@ -58,8 +58,7 @@ class Runner:
         self, state: StateFolder, store: Store, executor: Executor, settings: RunnerSettings, *, only: int | None = None
     ) -> None:
         """With `only`, no other job is started (those that run already are looked after all the same)."""
-        self._state = state
-        self._store = store
+        self._state, self._store = state, store
         self._executor = executor
         self._settings = settings
         self._only = only
@@ -115,10 +114,9 @@ class Runner:
         Raises:
             JobError: it cannot be run here; KeyConflict: the key belongs to another job.
         """
-        problems = slots.too_large(job, self._settings)
-        submitted_as = json.dumps(to_document(job), sort_keys=True)
-        if problems:
+        if problems := slots.too_large(job, self._settings):
             raise JobError(problems)
+        submitted_as = json.dumps(to_document(job), sort_keys=True)
         resolved = await asyncio.to_thread(inputs.resolve, job)
         code = await asyncio.to_thread(launching.code_version, Path(job.folder))
         who = job.owner or owner or getpass.getuser()
@@ -167,12 +165,17 @@ class Runner:
     @property
     def tracked(self) -> bool:
         """Whether a job that waits or runs is to be copied to a tracking server."""
-        records = [*self._waiting.values(), *(active.record for active in self._active.values())]
-        return any(record.job.tracking.mlflow for record in records)
+        active = (one.record for one in self._active.values())
+        return any(record.job.tracking.mlflow for record in (*self._waiting.values(), *active))
 
     def running(self) -> list[JobRecord]:
         """Returns the jobs that have a running attempt."""
         return [active.record for active in self._active.values() if active.handle is not None]
+
+    def yielding(self) -> list[Attempt]:
+        """Returns the running attempts of jobs that give way to the gateway."""
+        active = (one for one in self._active.values() if one.handle and one.record.job.yield_to)
+        return [one.attempt for one in active if one.attempt]
 
     async def change(self) -> None:
         """Returns when some job has changed its state, or the runner closes."""
@@ -225,8 +228,6 @@ class Runner:
         if trouble != self.trouble:
             _log.warning("%s", trouble)
         self.trouble = trouble
-
-    # ------------------------------------------------------------------ one attempt
 
     async def _guard(self, active: _Active, work: Any) -> None:
         """Runs the task of one attempt; a mistake of ours ends that job, not the runner."""
@@ -316,4 +317,4 @@ class Runner:
 
 
 class _Closed(Exception):
-    """Ends the runner's task group, and with it the tasks that wait for attempts."""
+    """Ends the runner's task group."""

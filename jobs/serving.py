@@ -22,6 +22,7 @@ from jobs.slots import RunnerSettings
 from jobs.spot import SpotSimulator, simulate
 from jobs.state_folder import StateFolder
 from jobs.store import Store
+from jobs.yielding import Neighbour, gateway_of
 
 _GPUS = Path("/proc/driver/nvidia/gpus")
 
@@ -49,12 +50,16 @@ async def runner(
             made = Runner(state, store, LocalExecutor(), settings, only=only)
             async with asyncio.TaskGroup() as group:
                 group.create_task(made.run())
-                copying = group.create_task(mirror(made, store, state))
+                beside = [
+                    group.create_task(mirror(made, store, state)),
+                    group.create_task(Neighbour(made, state, gateway_of(os.environ)).run()),
+                ]
                 try:
                     yield made, store, state
                 finally:
                     made.close()
-                    copying.cancel()
+                    for task in beside:
+                        task.cancel()
     finally:
         state.unlock()
 

@@ -44,6 +44,7 @@ class Reason(StrEnum):
     OUTPUTS_MISSING = "outputs_missing"
     INPUT_CHANGED = "input_changed"
     DATA_REFUSED = "data_refused"
+    BUDGET_EXCEEDED = "budget_exceeded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ def reason_of(
     if why is not None and (code != 0 or missing):
         return Ended(Reason.PREEMPTED, detail)
     if refused is not None:
-        return Ended(Reason.DATA_REFUSED, str(refused.get("detail", "")))
+        return Ended(Reason(refused["reason"]), str(refused.get("detail", "")))
     if code == 0:
         if missing:
             return Ended(Reason.OUTPUTS_MISSING, f"ended with 0 but did not write {', '.join(missing)}")

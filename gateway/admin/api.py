@@ -74,6 +74,7 @@ class AdminApi:
         app.router.add_get("/readyz", self._ready)
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/v1/config", self._configuration)
+        app.router.add_get("/v1/pressure", self._pressure)
         if self._config.triton.source == "registry":
             RegistryApi(self._config.registry.root).add_to(app)
         for part in self._parts:
@@ -138,6 +139,10 @@ class AdminApi:
 
     async def _configuration(self, request: web.Request) -> web.Response:
         return _json(as_dict(self._config))
+
+    async def _pressure(self, request: web.Request) -> web.Response:
+        """For neighbours that give way: requests answered since the start, and how many are here now."""
+        return _json({"requests": self._rates.requests(), "requests_in_flight": self._view.look().requests_in_flight})
 
     async def _models(self, request: web.Request) -> web.Response:
         view, rates = self._view.look(), self._rates.rates()

@@ -50,6 +50,10 @@ class RateMeter:
         self._seen.append((now, self._metrics.totals()))
         self._timer = self._clock.call_at(now + _SECOND, self._sample)
 
+    def requests(self) -> int:
+        """Returns the requests of all versions since the start."""
+        return sum(total.requests for total in self._metrics.totals().values())
+
     def rates(self) -> dict[ModelVersion, Rate]:
         """Returns the rates of the versions that have counters, over the window or since the start if that is later."""
         now, latest = self._clock.now(), self._metrics.totals()

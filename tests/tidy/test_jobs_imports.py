@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-ALLOWED = tuple(f"gateway.registry.{name}" for name in ("manifest", "layout", "integrity", "publishing"))
+ALLOWED = tuple(
+    f"gateway.registry.{name}" for name in ("manifest", "layout", "integrity", "publishing", "opening", "store")
+)
 # The keeper runs without site-packages, so what it imports is the standard library and these.
 PLAIN = {"__init__", "keeper", "processes", "logs", "contract", "clock", "files"}
 FILES = sorted((ROOT / "jobs").rglob("*.py"))

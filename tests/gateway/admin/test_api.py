@@ -188,6 +188,15 @@ def test_the_status_page_is_whole_honest_and_harmless() -> None:
     with_world(test)
 
 
+def test_pressure_counts_requests() -> None:
+    async def test(world: World) -> None:
+        answer = await world.json("/v1/pressure")
+        assert sorted(answer) == ["requests", "requests_in_flight"]
+        assert min(answer.values()) >= 0
+
+    with_world(test)
+
+
 def test_the_configuration_without_its_secrets() -> None:
     async def test(world: World) -> None:
         headers = {"Authorization": "Bearer sesame"}

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 EMBEDDING = 8
 HIDDEN = (128, 64)
-# Columns of adult_table.CATEGORICAL.
+# Columns of adult.CATEGORICAL.
 CROSSES = ((1, 3), (3, 4), (2, 3), (0, 3), (4, 6), (1, 4))
 LOGARITHMIC = (0.0, 0.0, 1.0, 1.0, 0.0)
 
 
-class WideDeep(nn.Module):
+class WideDeep(nn.Module):  # type: ignore[misc]
     """`forward` gives logits [rows]; `sizes` are the vocabularies' sizes, mean and deviation those of the numbers."""
 
     def __init__(self, sizes: Sequence[int], mean: Tensor, deviation: Tensor, dropout: float = 0.2) -> None:
@@ -65,7 +65,7 @@ class WideDeep(nn.Module):
         return (wide + deep).squeeze(1)
 
 
-class Probability(nn.Module):
+class Probability(nn.Module):  # type: ignore[misc]
     """What is served: the probability [rows, 1]."""
 
     def __init__(self, network: WideDeep) -> None:

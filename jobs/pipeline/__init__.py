@@ -1,0 +1,1 @@
+"""Pipelines: train, evaluate, approve, quantize, publish, release, each a durable step. Needs the extra `jobs`."""
