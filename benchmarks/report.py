@@ -29,6 +29,10 @@ _COMPARISONS = {
     "image_fp32": ("image_fp32_vs_triton", "Convolutional network, one 600 KB FP32 picture a request, gRPC"),
     "bert": ("bert_vs_triton", "BERT-base shape, INT8, 128 tokens, gRPC"),
 }
+_OPEN_LOOPS = {
+    "pictures_2000_per_second": "2,000 requests/s of 150 KB against a cheap model",
+    "bert_10_per_second": "BERT-base shape, INT8, 128 tokens, 10 requests/s",
+}
 
 
 def table(results: Results) -> str:
@@ -123,6 +127,10 @@ def pictures(results: Results) -> dict[str, str]:
             "Latency at 30 % load (open loop, from the planned instant)", "latency, us", "share of requests",
             {arm: [(max(1.0, x), y) for x, y in curve] for arm, curve in curves.items()}, log_x=True,
         )  # fmt: skip
+    for key, title in _OPEN_LOOPS.items():
+        if "curve" in rows.get(key, {}):
+            curve = [(max(1.0, value), share) for value, share in rows[key]["curve"]]
+            drawn[key] = plots.lines(title, "latency, us", "share of requests", {"Sluice": curve}, log_x=True)
     return drawn
 
 
@@ -193,10 +201,13 @@ def _scenarios(results: Results) -> list[str]:
     rows, parts = results["scenarios"], []
     if added := rows.get("added_latency_30_percent"):
         parts += ["## Added latency at 30 % load\n", *_picture(results, "added_latency")]
-        shown = ", ".join(f"{value:.0f}" for value in added["added_p50_us"]) or "no valid pair"
+        parts += ["| pair | Triton, p50 us | Sluice, p50 us |", "|---:|---:|---:|"]
+        pairs = zip(added["p50_us"]["triton_0us"], added["p50_us"]["sluice"], strict=True)
+        parts += [f"| {index + 1} | {theirs:,.0f} | {ours:,.0f} |" for index, (theirs, ours) in enumerate(pairs)]
+        shown = ", ".join(f"{value:.0f}" for value in added["added_p50_us"]) or "none"
         parts.append(
-            f"{added['rate']:,} requests/s, 30 % of what direct Triton carried in this run, Poisson, gRPC. Sluice adds "
-            f"to the p50, by pair: {shown} us. One request at a time it adds "
+            f"\n{added['rate']:,} requests/s, 30 % of what direct Triton carried in this run, Poisson, gRPC. Added to "
+            f"the p50 in pairs of valid runs: {shown} us. One request at a time Sluice adds "
             f"{results['latency_us'].get('added_p50', float('nan')):.0f} us.\n"
         )
         parts += [_invalid(added), _command(added["command"])]
@@ -218,12 +229,10 @@ def _scenarios(results: Results) -> list[str]:
             rates = point["requests_per_second"]
             parts.append(f"| {point['connections']} | {rates['sluice']:,} | {rates['triton_0us']:,} |")
         parts += ["", _command(many["command"])]
-    for key, title in (
-        ("pictures_2000_per_second", "2,000 requests/s of 150 KB against a cheap model"),
-        ("bert_10_per_second", "BERT-base shape, INT8, 128 tokens, 10 requests/s"),
-    ):
+    for key, title in _OPEN_LOOPS.items():
         if key in rows:
-            parts += [f"## {title}\n", _open_loop(rows[key]), _invalid(rows[key]), _command(rows[key]["command"])]
+            parts += [f"## {title}\n", *_picture(results, key), _open_loop(rows[key])]
+            parts += [_invalid(rows[key]), _command(rows[key]["command"])]
     if "telemetry" in rows:
         ratio, rates = results["ratios"]["telemetry_on_vs_off"], rows["telemetry"]["requests_per_second"]
         parts.append(
@@ -250,14 +259,18 @@ def _goodput(row: dict[str, Any]) -> str:
 
 def _open_loop(row: dict[str, Any]) -> str:
     latency, cpu = row["latency_us"], row["cpu_us_per_request"]
-    return (
-        f"Offered {row['offered_per_second']:,.1f}/s, right and within {row['slo_ms']:g} ms "
-        f"{row['goodput_per_second']:,.1f}/s ({row['in_time_share']:.2%}). Latency from the planned instant, ms: p50 "
-        f"{latency['p50'] / 1000:.1f}, p90 {latency['p90'] / 1000:.1f}, p99 {latency['p99'] / 1000:.1f}, highest "
-        f"{latency['max'] / 1000:.1f} ({latency['count']:,} requests). CPU us per request: "
-        + ", ".join(f"{name} {used:,.0f}" for name, used in cpu.items())
-        + ".\n"
-    )
+    slo, names = f"{row['slo_ms']:g}", ("p50", "p90", "p99", "max")
+    used = ", ".join(f"{name} {value:,.0f}" for name, value in cpu.items())
+    return "\n".join(
+        [
+            f"Latency from the planned instant of {latency['count']:,} requests.\n",
+            f"| offered/s | right and within {slo} ms, /s | share | " + " | ".join(f"{n}, ms" for n in names) + " |",
+            "|---:|---:|---:|" + "---:|" * len(names),
+            f"| {row['offered_per_second']:,.1f} | {row['goodput_per_second']:,.1f} | {row['in_time_share']:.2%} | "
+            + " | ".join(f"{latency[name] / 1000:.1f}" for name in names) + " |",
+            f"\nCPU us per request: {used}.\n",
+        ]
+    )  # fmt: skip
 
 
 def _invalid(row: dict[str, Any]) -> str:

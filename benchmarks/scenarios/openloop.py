@@ -22,7 +22,7 @@ def bert_latency(session: Session) -> None:
     result = session.open_loop(
         "sluice", "bert_shape", "grpc", 10, seconds=4 * session.scale.open_seconds, shape="input_ids:128", slo_ms=100
     )
-    session.results["scenarios"]["bert_10_per_second"] = _kept(result)
+    session.results["scenarios"]["bert_10_per_second"] = _kept(result) | {"curve": result["latency_curve_us"]}
     session.say(f"  BERT shape at 10/s: p99 {result['latency_us']['p99'] / 1000:.0f} ms {_mark(result)}")
 
 
@@ -31,7 +31,7 @@ def pictures_sustained(session: Session) -> None:
     result = session.open_loop(
         "sluice", "corner_mean", "grpc", 2000, variants=16, connections=8, slo_ms=SLO_MS, arrivals="constant"
     )
-    session.results["scenarios"]["pictures_2000_per_second"] = _kept(result)
+    session.results["scenarios"]["pictures_2000_per_second"] = _kept(result) | {"curve": result["latency_curve_us"]}
     session.say(f"  150 KB at 2,000/s: {result['goodput_per_second']:,.0f}/s in time {_mark(result)}")
 
 

@@ -16,6 +16,7 @@ ARMS = ("triton_0us", "triton_500us", "sluice")
 def run_of(**outcomes: int) -> dict[str, Any]:
     return {
         "offered_per_second": 100.0, "goodput_per_second": 90.0, "in_time_share": 0.9, "slo_ms": 100,
+        "curve": [[1e4, 0.5], [7e4, 1.0]],
         "latency_us": {"count": 10, "mean": 1.0, "p50": 1e4, "p90": 2e4, "p99": 5e4, "p99_9": 6e4, "max": 7e4},
         "outcomes": {"ok": 90, "refused": 10, "expired": 0} | outcomes, "cpu_us_per_request": {"server": 30.0},
         "valid": True, "invalid_because": [], "command": "sluice bench",
@@ -23,7 +24,12 @@ def run_of(**outcomes: int) -> dict[str, Any]:
 
 
 def results() -> dict[str, Any]:
-    arm = {"requests_per_second": [100.0, 110.0], "mean_latency_us": [500, 600], "command": "h2load /tmp/x/a.bin"}
+    arm = {
+        "requests_per_second": [100.0, 110.0],
+        "mean_latency_us": [500, 600],
+        "server_cpu_us": [9.0],
+        "command": "h2load -d /tmp/x/a.bin",
+    }
     both = {"sluice": 9, "triton_0us": 8}
     points = [{"share": share} | run_of() for share in (0.2, 1.0, 2.0)]
     rows = [
@@ -38,7 +44,9 @@ def results() -> dict[str, Any]:
         "latency_us": {"added_p50": 200.0},
         "scenarios": {
             "added_latency_30_percent": {
-                "rate": 3000, "added_p50_us": [90.0, 110.0], "valid": True, "invalid_because": [], "command": "c",
+                "rate": 3000, "added_p50_us": [90.0, 110.0],
+                "p50_us": {"sluice": [390.0, 400.0], "triton_0us": [300.0, 290.0]},
+                "valid": True, "invalid_because": [], "command": "c",
                 "curves": {"sluice": [[100.0, 0.5], [200.0, 1.0]], "triton_0us": [[90.0, 0.5], [150.0, 1.0]]},
             },
             "goodput": {
@@ -93,12 +101,26 @@ def test_the_page_shows_goals_commands_and_invalid_runs() -> None:
     page = report.page(found)
     assert "**Invalid run**: the generator lagged" in page
     assert "MISSED" in page
-    assert "h2load a.bin" in page
+    assert "h2load -d a.bin" in page
     assert "/tmp/" not in page
     shown = set(re.findall(r"images/benchmarks/(\w+)\.svg", page))
     assert shown == set(report.pictures(found))
-    assert len(shown) == 6
+    assert len(shown) == 8
     assert "MISSED" in report.table(found)
+
+
+def test_every_headline_scenario_has_command_table_and_plot() -> None:
+    page = report.page(results())
+    versus, *scenarios = page[page.index("## Against direct Triton") :].split("\n## ")
+    assert versus.count("```") // 2 == versus.count("### ") == len(report._COMPARISONS)
+    assert versus.count("![") == 2
+    assert len(scenarios) == 7
+    for section in scenarios:
+        title = section.splitlines()[0]
+        assert "```\n" in section, title
+        if title not in ("Metrics and access log",):
+            assert "![" in section, title
+            assert "|---" in section, title
 
 
 @pytest.mark.parametrize("name", sorted(report.pictures(results())))
