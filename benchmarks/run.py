@@ -68,6 +68,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=SCENARIOS, help="these scenarios alone")
     parser.add_argument("--pairs", type=int, default=Scale().pairs, help="pairs of runs (default %(default)s)")
     parser.add_argument("--seconds", type=int, default=Scale().seconds, help="seconds per run (default %(default)s)")
+    parser.add_argument("--note", default="", help="what the page shall say about the circumstances")
     parser.add_argument("--smoke", action="store_true", help="as short as can be: the numbers mean nothing")
     parser.add_argument(
         "--out", type=Path, help=f"default: {RESULTS.relative_to(ROOT)}, not written with --only or --smoke"
@@ -79,6 +80,7 @@ def main() -> int:
         parser.error("at least 2 pairs of at least 1 second")
     chosen = parsed.only or list(SCENARIOS)
     results, code = measure(chosen, scale)
+    results["note"] = parsed.note
     print(report.table(results))
     whole = parsed.only is None and not parsed.smoke
     out = parsed.out or (RESULTS if whole else None)

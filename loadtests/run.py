@@ -10,6 +10,7 @@ models is tested and left alone: then no versions are changed. Exit codes: 0 pas
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -18,6 +19,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import tomllib
 from pathlib import Path
 from threading import Event, Thread
@@ -32,8 +34,11 @@ ROOT = Path(__file__).resolve().parents[1]
 REPORT = ROOT / ".cache" / "loadtest"
 THRESHOLDS = Path(__file__).with_name("thresholds.toml")
 BAD_SETUP = 2
-_CANARY_RATE = 20.0
+CANARY_SHARE = 20
+"""Percent of the requests that the canary phase gives to the new version."""
+_SHARE_SLACK = 5.0
 _MOST_WAIT = 120.0
+_LAST_SECONDS = 30.0
 
 
 class Gateway:
@@ -51,13 +56,27 @@ class Gateway:
         command = [sys.executable, "-m", "gateway.cli", "serve", "--json"]
         for key, value in settings.items():
             command += ["--set", f"{key}={json.dumps(value)}"]
-        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
+        # A session of its own: Ctrl-C is for this program, which stops the gateway last.
+        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, start_new_session=True)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
             raise RuntimeError(f"the gateway did not start (status {self.process.wait()})")
         ready = json.loads(line)
-        self.rest, self.grpc = str(ready["rest"]), str(ready["grpc"])
+        self.rest, self.grpc, self.admin = str(ready["rest"]), str(ready["grpc"]), str(ready["admin"])
+
+    def release(self, action: str, *words: str) -> dict[str, Any]:
+        """Runs `sluice releases ACTION` on this gateway's registry; returns what it said, empty where it refused."""
+        command = [
+            sys.executable, "-m", "gateway.cli", "releases", action, *words, "--registry", str(self.repository),
+            "--admin", self.admin, "--actor", "loadtest", "--reason", "load test", "--json",
+        ]  # fmt: skip
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+        if done.returncode != 0:
+            print(f"loadtest: sluice releases {action}: {done.stderr or done.stdout}", file=sys.stderr, flush=True)
+            return {}
+        said: dict[str, Any] = json.loads(done.stdout)
+        return said
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
@@ -76,6 +95,7 @@ class VersionChanges(Thread):
         self._flag = started
         self.stop_now = Event()
         self.events: list[dict[str, Any]] = []
+        self._released = ""
 
     def run(self) -> None:
         for _ in range(int(_MOST_WAIT / 0.1)):
@@ -89,29 +109,34 @@ class VersionChanges(Thread):
             at = phase.start + 1.0 + act(phase)
 
     def _canary(self, phase: Phase) -> float:
-        """Loads the second version beside the first and sends it requests of its own; returns seconds it took."""
-        span = phase.end - phase.start
-        versions.point(self._gateway.repository, versions.FIRST, [versions.SECOND])
+        """Releases the second version to a share of the traffic for the phase; returns seconds it took."""
+        share, began = CANARY_SHARE, time.perf_counter()
+        found = self._gateway.release("start", versions.MODEL, *versions.RELEASE, "--steps", f"{share}%,100%")
+        name = str(found.get("id", ""))
         path = f"/v2/models/{versions.MODEL}/versions/{versions.SECOND}/ready"
-        ready = versions.wait_for(self._gateway.rest, path, lambda _: True, self.stop_now)
-        self._note("canary: new version ready beside the old one", ready, "ready" if ready else "not within 60 s")
+        ready = bool(name) and versions.wait_for(self._gateway.rest, path, lambda _: True, self.stop_now)
+        self._note("canary: released, and ready beside the old version", ready, name or str(found))
         if not ready:
-            return span / 2
-        seconds = max(2.0, span / 3)
-        command = [
-            sys.executable, "-m", "gateway.cli", "bench", "--json", "--url", self._gateway.grpc, "--model",
-            versions.MODEL, "--model-version", str(versions.SECOND), "--rate", str(_CANARY_RATE), "--seconds",
-            str(seconds), "--warmup", "0", "--slo-ms", "5000", "--patience", "60",
-        ]  # fmt: skip
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
-        outcomes = json.loads(done.stdout)["outcomes"] if done.stdout else {"none": 1, "ok": 0}
-        right = outcomes["ok"] == sum(outcomes.values()) > 0
-        self._note("canary: requests to the new version answered rightly", right, f"{outcomes['ok']} right")
-        return seconds + 2.0
+            return time.perf_counter() - began
+        before = versions.answered(self._gateway.admin)
+        self.stop_now.wait(max(2.0, phase.end - phase.start - (time.perf_counter() - began) - 2.0))
+        after = versions.answered(self._gateway.admin)
+        old, new = (after.get(number, 0) - before.get(number, 0) for number in (versions.FIRST, versions.SECOND))
+        seen = 100 * new / max(1, old + new)
+        near = abs(seen - share) <= _SHARE_SLACK
+        self._note(
+            f"canary: share of requests to the new version, {share} % asked", near, f"{seen:.1f} % of {old + new}"
+        )
+        self._released = name
+        return time.perf_counter() - began
 
     def _swap(self, phase: Phase) -> float:
-        """Makes the second version the one in use; returns seconds it took."""
-        versions.point(self._gateway.repository, versions.SECOND, [])
+        """Makes the second version the one in use: promotes it where it was released; returns seconds it took."""
+        if self._released:
+            promoted = bool(self._gateway.release("promote", self._released, "--full"))
+            self._note("swap: the release is promoted", promoted, self._released)
+        else:
+            versions.point(self._gateway.repository, versions.SECOND, [])
 
         def only_second(document: dict[str, Any]) -> bool:
             return bool(document.get("versions") == [str(versions.SECOND)])
@@ -158,7 +183,11 @@ def main() -> int:
             command = [str(locust), "-f", str(ROOT / "loadtests" / "locustfile.py"), "--skip-log-setup"]
             if parsed.ui:
                 print("locust's page: http://127.0.0.1:8089 (Ctrl-C ends it)", file=sys.stderr, flush=True)
-                return subprocess.run([*command, "--web-host", "127.0.0.1"], env=environment, check=False).returncode
+                with contextlib.suppress(KeyboardInterrupt):  # locust hears of it too
+                    return subprocess.run(
+                        [*command, "--web-host", "127.0.0.1"], env=environment, check=False
+                    ).returncode
+                return 0
             return headless(parsed, [*command, "--headless", "--only-summary"], environment, gateway, folder)
         except RuntimeError as error:
             print(f"loadtest: {error}", file=sys.stderr)
@@ -178,22 +207,17 @@ def headless(
         changes.start()
     print(f"load for {parsed.seconds:g} s: {', '.join(phase.name for phase in plan)} …", file=sys.stderr, flush=True)
     try:
-        # Locust reads keys from its standard input and would wait for them for ever.
-        done = subprocess.run(
-            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-            timeout=parsed.seconds + _MOST_WAIT,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        raise RuntimeError("locust did not stop by itself") from None
+        status, said, interrupted = run_locust(command, environment, parsed.seconds + _MOST_WAIT)
     finally:
         if changes is not None:
             changes.stop_now.set()
             changes.join()
     journal_path = folder / "journal.json"
     if not journal_path.exists():
-        raise RuntimeError(f"locust did not run (status {done.returncode}):\n{(done.stdout + done.stderr)[-3000:]}")
+        raise RuntimeError(f"locust did not run (status {status}):\n{said[-3000:]}")
     journal = json.loads(journal_path.read_text())
-    judged = judge(journal, tomllib.loads(THRESHOLDS.read_text()), changes.events if changes is not None else [])
+    events = changes.events if changes is not None else []
+    judged = judge(journal, tomllib.loads(THRESHOLDS.read_text()), events, interrupted=interrupted)
     parsed.out.mkdir(parents=True, exist_ok=True)
     shutil.copy(journal_path, parsed.out / "journal.json")
     lines = [
@@ -210,6 +234,38 @@ def headless(
         print(f"        {times} x {error}")
     print(f"\n{judged['verdict'].upper()}   report: {report}")
     return EXIT_CODES[judged["verdict"]]
+
+
+def run_locust(command: list[str], environment: dict[str, str], seconds: float) -> tuple[int, str, bool]:
+    """Runs locust to its end; returns its status, what it said, and whether Ctrl-C ended it early.
+
+    Raises RuntimeError when it does not stop by itself.
+    """
+    # Locust reads keys from its standard input and would wait for them for ever. A session of its own: of a Ctrl-C it
+    # shall hear once, from here, so that it writes its journal.
+    process = subprocess.Popen(
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    interrupted = False
+    try:
+        try:
+            said, _ = process.communicate(timeout=seconds)
+        except KeyboardInterrupt:
+            interrupted = True
+            print("interrupted: stopping locust …", file=sys.stderr, flush=True)
+            process.send_signal(signal.SIGINT)
+            said, _ = process.communicate(timeout=_LAST_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise RuntimeError("locust did not stop by itself") from None
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_LAST_SECONDS)
+            process.kill()
+            process.wait()
+    return process.returncode, said, interrupted
 
 
 def locust_program() -> Path | None:

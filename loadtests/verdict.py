@@ -9,10 +9,13 @@ EXIT_CODES = {PASSED: 0, FAILED: 1, INVALID: 4}
 _SUMMARY_KEYS = ("p50", "p95", "p99", "p99_9", "max", "failed")
 
 
-def judge(journal: dict[str, Any], thresholds: dict[str, Any], events: list[dict[str, Any]]) -> dict[str, Any]:
+def judge(
+    journal: dict[str, Any], thresholds: dict[str, Any], events: list[dict[str, Any]], *, interrupted: bool = False
+) -> dict[str, Any]:
     """Returns `verdict` and `checks` (what, limit, found, ok). Raises ValueError for thresholds that mean nothing.
 
     `events` are what the run did to the gateway (swap, canary); each has `what`, `ok` and `detail` and is a check too.
+    A run that was `interrupted` is invalid, whatever it had shown by then.
     """
     checks = [*_overall(journal, thresholds.get("all", {}))]
     for kind in ("phases", "names"):
@@ -30,6 +33,9 @@ def judge(journal: dict[str, Any], thresholds: dict[str, Any], events: list[dict
     if not sum(name["right"] + name["failed"] for name in journal["names"].values()):
         verdict = INVALID
         checks.append({"what": "requests", "limit": "> 0", "found": 0, "ok": False})
+    if interrupted:
+        verdict = INVALID
+        checks.append({"what": "the run went to its end", "limit": "", "found": "interrupted", "ok": False})
     return {"verdict": verdict, "checks": checks}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from threading import Event
@@ -16,6 +17,9 @@ from typing import Any
 
 MODEL = "wide_deep"
 FIRST, SECOND = 2, 3
+RELEASE = ("--candidate", str(SECOND), "--max-step-time", "1h", "--watch-after", "1s", "--no-judge")
+"""How SECOND is released: to a fixed share, until somebody says otherwise."""
+_ANSWERED = re.compile(rf'sluice_requests_total\{{model="{MODEL}",version="(\d+)",.*outcome="ok"\}} (\d+)')
 _WAIT_SECONDS = 60.0
 _POLL_SECONDS = 0.2
 
@@ -58,6 +62,25 @@ def wait_for(address: str, path: str, says: Any, stop: Event) -> bool:
         if stop.wait(_POLL_SECONDS):
             return False
     return False
+
+
+def answered(admin: str) -> dict[int, int]:
+    """Returns how many requests of MODEL each version has answered rightly, from the gateway's metrics."""
+    connection = http.client.HTTPConnection(admin, timeout=10)
+    try:
+        connection.request("GET", "/metrics")
+        return count(connection.getresponse().read().decode())
+    finally:
+        connection.close()
+
+
+def count(metrics: str) -> dict[int, int]:
+    """Returns right answers of MODEL by version from a metrics page."""
+    found: dict[int, int] = {}
+    for match in map(_ANSWERED.match, metrics.splitlines()):
+        if match:
+            found[int(match[1])] = found.get(int(match[1]), 0) + int(match[2])
+    return found
 
 
 def get(address: str, path: str) -> tuple[int, dict[str, Any]]:

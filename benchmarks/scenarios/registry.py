@@ -54,6 +54,8 @@ LINKED = {
 
 MOST_ROWS = {"wide_deep": 2048}
 """Demo models whose manifest is changed for the benchmarks: the demo takes 256 rows a request, a scenario more."""
+PARAMETERS = {"efficientnet_lite0": {"intra_op_threads": 1, "instance_count": 2}}
+"""Set up for throughput: two threads of one run wait for each other at every layer, two instances do not."""
 
 
 def build(folder: Path, models: list[str]) -> Path:
@@ -63,12 +65,19 @@ def build(folder: Path, models: list[str]) -> Path:
         shutil.copytree(
             source, folder / name, copy_function=_link, ignore=shutil.ignore_patterns("2", "serving.json", ".gitignore")
         )
-        if name in MOST_ROWS:
-            manifest = folder / name / "1" / "manifest.json"
-            changed = json.loads(manifest.read_text()) | {"max_batch_size": MOST_ROWS[name]}
-            manifest.unlink()  # the link, not the committed file
-            manifest.write_text(json.dumps(changed))
+        if name in MOST_ROWS or name in PARAMETERS:
+            _change(folder / name / "1" / "manifest.json", MOST_ROWS.get(name), PARAMETERS.get(name, {}))
     return folder
+
+
+def _change(path: Path, most_rows: int | None, parameters: dict[str, int]) -> None:
+    manifest = json.loads(path.read_text())
+    if most_rows is not None:
+        manifest["max_batch_size"] = most_rows
+    for target in manifest["targets"]:
+        target["parameters"] = target.get("parameters", {}) | parameters
+    path.unlink()  # the link, not the committed file
+    path.write_text(json.dumps(manifest))
 
 
 def generated(name: str) -> Path:

@@ -25,13 +25,13 @@ class Comparison:
 
 SMALL = (
     Comparison(key="grpc", model="small_net", protocol="grpc", connections=4, streams=16),
-    Comparison(key="rest_json", model="small_net", protocol="rest_json", connections=32, streams=1, seconds=1),
-    Comparison(key="rest_binary", model="small_net", protocol="rest_binary", connections=32, streams=1, seconds=1),
+    Comparison(key="rest_json", model="small_net", protocol="rest_json", connections=32, streams=1),
+    Comparison(key="rest_binary", model="small_net", protocol="rest_binary", connections=32, streams=1),
 )
 # Short runs and many of them: what the machine does to such a model changes over seconds and meets all arms alike.
 PICTURES = (
-    Comparison(key="image_uint8", model="efficientnet_lite0", protocol="grpc", connections=4, streams=4, seconds=1),
-    Comparison(key="image_fp32", model="picture_net", protocol="grpc", connections=4, streams=4, seconds=1),
+    Comparison(key="image_uint8", model="efficientnet_lite0", protocol="grpc", connections=4, streams=4),
+    Comparison(key="image_fp32", model="picture_net", protocol="grpc", connections=4, streams=4),
 )
 BERT = (
     Comparison(key="bert", model="bert_shape", protocol="grpc", connections=2, streams=4, few=True, seconds=2),

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from loadtests import run
+from loadtests import run, versions
 from loadtests.journal import Journal
 from loadtests.page import page
 from loadtests.verdict import EXIT_CODES, judge
@@ -101,3 +101,23 @@ def test_the_report_is_one_file_with_verdict_checks_and_errors(failures: int) ->
     assert html.count("<svg") == 4
     assert ("wrong answer" in html) == (failures > 0)
     assert not re.search(r"(src|href)=", html)
+
+
+def test_an_interrupted_run_is_invalid_whatever_it_showed() -> None:
+    for kept in (journal(), journal(failures=2)):
+        judged = judge(kept, LIMITS, [], interrupted=True)
+        assert judged["verdict"] == "invalid"
+        assert "interrupted" in [check["found"] for check in judged["checks"]]
+
+
+METRICS = """
+sluice_requests_total{model="wide_deep",version="2",protocol="grpc",outcome="ok"} 40
+sluice_requests_total{model="wide_deep",version="2",protocol="rest_json",outcome="ok"} 2
+sluice_requests_total{model="wide_deep",version="3",protocol="grpc",outcome="ok"} 7
+sluice_requests_total{model="wide_deep",version="3",protocol="grpc",outcome="overloaded"} 9
+sluice_requests_total{model="minilm",version="3",protocol="grpc",outcome="ok"} 5
+"""
+
+
+def test_right_answers_are_counted_by_version() -> None:
+    assert versions.count(METRICS) == {2: 42, 3: 7}
