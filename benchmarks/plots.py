@@ -140,8 +140,11 @@ def _ticks(top: float) -> list[float]:
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
+    """Powers of ten; with their doubles and fives where few powers are in sight."""
     first, last = math.floor(math.log10(max(low, 1e-9))), math.ceil(math.log10(max(high, 1e-9)))
-    return [10.0**power for power in range(first, last + 1) if low * 0.99 <= 10.0**power <= high * 1.01]
+    factors = (1, 2, 5) if last - first <= 2 else (1,)
+    marks = [factor * 10.0**power for power in range(first, last + 1) for factor in factors]
+    return [mark for mark in marks if low * 0.99 <= mark <= high * 1.01]
 
 
 def _short(value: float) -> str:
