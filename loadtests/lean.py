@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import sys
 import threading
@@ -26,6 +27,7 @@ from loadtests.samples import WEIGHTS, Sample, samples
 
 ANSWER_SECONDS = 60.0
 _CONNECTIONS = 2
+_LAST_SECONDS = 10.0
 
 
 class LeanUsers:
@@ -124,6 +126,10 @@ def main() -> int:
         for line in sys.stdin:
             users.want(int(line))
         users.stop()
+        # Whoever gave the orders is gone or wants to go; a server that is gone too must not hold this process.
+        last = threading.Timer(_LAST_SECONDS, lambda: os._exit(1))
+        last.daemon = True
+        last.start()
 
     threading.Thread(target=listen, name="lean-orders", daemon=True).start()
     problem = users.run()

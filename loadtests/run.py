@@ -63,6 +63,9 @@ class Gateway:
         if not line:
             raise RuntimeError(f"the gateway did not start (status {self.process.wait()})")
         ready = json.loads(line)
+        if ready.get("failed") or "rest" not in ready:
+            self.stop()
+            raise RuntimeError(f"the gateway does not serve the demo models: {ready.get('failed') or ready}")
         self.rest, self.grpc, self.admin = str(ready["rest"]), str(ready["grpc"]), str(ready["admin"])
 
     def release(self, action: str, *words: str) -> dict[str, Any]:
