@@ -149,15 +149,14 @@ class LatencyPairing:
     def counts(self) -> PairCounts:
         return PairCounts(self.candidate_only, self.stable_only)
 
-    def observe(self, is_candidate: bool, rows: int, elapsed: Nanos, rest: Nanos = 0, *, beside: bool = False) -> None:
+    def observe(self, is_candidate: bool, rows: int, elapsed: Nanos, rest: Nanos = 0, *, equal: bool = False) -> None:
         """Takes one execution of `rows` rows that took `elapsed` and began `rest` after the version's last one.
 
-        `beside`: another version of the model executed on the same replica meanwhile. The version with the smaller
-        share is nearly always beside the other one and that one seldom beside it, so only like is paired with like.
+        `equal`: both versions have about the same traffic. What ran while they had not is compared among itself.
         """
         # 1, 2, 3 to 4, 5 to 8 …: within a class batches cost about the same. Rests: up to 2 ms, 8, 32, 128, more.
         rested = min(_MOST_RESTS, (max(0, rest) // _SHORT).bit_length() + 1 >> 1)
-        size = (min(_MOST_BUCKETS, (rows - 1).bit_length()) * (_MOST_RESTS + 1) + rested) * 2 + beside
+        size = (min(_MOST_BUCKETS, (rows - 1).bit_length()) * (_MOST_RESTS + 1) + rested) * 2 + equal
         block = self._open.setdefault((size, is_candidate), [])
         block.append(elapsed)
         if len(block) < self._length:

@@ -53,7 +53,19 @@ class Batch:
     place in `members`, because its rows come back all the same.
     """
 
-    __slots__ = ("attempt", "beside", "call", "deadline", "members", "reason", "replica", "rows", "sent_at", "waiting")
+    __slots__ = (
+        "attempt",
+        "beside",
+        "call",
+        "copies",
+        "deadline",
+        "members",
+        "reason",
+        "replica",
+        "rows",
+        "sent_at",
+        "waiting",
+    )
 
     def __init__(self, members: list[PendingRequest], rows: int, reason: str, deadline: Instant) -> None:
         self.members = members
@@ -63,6 +75,9 @@ class Batch:
         self.deadline = deadline
         self.attempt = 1
         self.beside = False
+        """Whether another version of the model executed on the same replica meanwhile."""
+        self.copies = False
+        """Whether copies of a release executed on the same replica meanwhile, or these are some."""
         self.sent_at: Instant = 0
         self.replica: Replica | None = None
         self.call: Cancellable | None = None

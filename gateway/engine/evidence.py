@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from gateway.core.comparable import Comparable, equal_shares
 from gateway.core.disagreement import Disagreement
 from gateway.core.log_histogram import LogHistogram
 from gateway.core.outcome_matching import Outcome, OutcomeMatching
@@ -62,6 +63,7 @@ class Collector:
             )
             for q in quantiles
         }
+        self.comparable = Comparable()
         self.scores: dict[str, ScoreBins] = {
             name: ScoreBins(*saved) for name, saved in list(found.get("scores", {}).items())[:MOST_OUTPUTS]
         }
@@ -85,6 +87,7 @@ class Collector:
 
     def at_step(self, release: Release) -> None:
         """Begins to count for the step that the release is on, if that is another one."""
+        self.comparable.equal = equal_shares(release)
         if release.progress.step != self.step:
             self.step = release.progress.step
             self.step_samples = 0
@@ -122,9 +125,13 @@ class Collector:
             self.failures.stable(bad)
 
     def executed(self, is_candidate: bool, rows: int, elapsed: Nanos, rest: Nanos, *, beside: bool) -> None:
-        """One execution of a version in the release ended well; it had rested before for `rest`."""
-        for pairing in self.latency.values():
-            pairing.observe(is_candidate, rows, elapsed, rest, beside=beside)
+        """One execution of a version in the release ended well; it had rested before for `rest`.
+
+        `beside`: another version of the model ran on the same replica meanwhile.
+        """
+        if self.comparable.says(is_candidate, beside=beside):
+            for pairing in self.latency.values():
+                pairing.observe(is_candidate, rows, elapsed, rest, equal=self.comparable.equal)
 
     def answered(self, is_candidate: bool, answers: Sequence[tuple[PendingRequest, InferResponse]]) -> None:
         """Requests that the release had routed were answered, in one batch."""

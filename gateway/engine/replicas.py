@@ -34,12 +34,14 @@ class Replica:
         self.ready_versions.clear()
 
     def mark_beside(self, version: ModelVersion, batch: Batch) -> None:
-        """Notes of `batch` and of those of the model's other versions that are in flight that they run side by side."""
+        """Notes of `batch` and of what else is in flight of the model here that they run side by side."""
         for other, batches in self.in_flight.items():
-            if batches and other != version and other.model_name == version.model_name:
-                batch.beside = True
-                for running in batches:
-                    running.beside = True
+            if other.model_name != version.model_name:
+                continue
+            for running in batches:
+                if other != version:
+                    batch.beside = running.beside = True
+                batch.copies = running.copies = batch.copies or running.copies
 
     def outstanding_rows(self) -> int:
         """Rows sent to this replica and not answered yet, over all versions."""

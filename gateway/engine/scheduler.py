@@ -197,6 +197,7 @@ class VersionScheduler:
             self._fail_batch(batch, unreachable(), now)
             return
         if self.tap is not None:
+            batch.copies = any(member.context.protocol is SHADOW for member in batch.members)
             replica.mark_beside(self.version, batch)
         first = batch.members[0]
         try:
@@ -228,7 +229,7 @@ class VersionScheduler:
             else:
                 if executed is not None:
                     self.profile.observe(batch.rows, executed)
-                    if self.tap is not None and all(m.context.protocol is not SHADOW for m in batch.members):
+                    if self.tap is not None and not batch.copies:
                         self.tap.executed(batch.rows, executed, beside=batch.beside)
                 self._answer(batch, outcome, now)
         except GatewayError as error:

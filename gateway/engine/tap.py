@@ -20,7 +20,7 @@ class Tap(Protocol):
     def executed(self, rows: int, elapsed: Nanos, *, beside: bool) -> None:
         """One execution of `rows` rows of live requests ended well; `elapsed` leaves out what it waited behind others.
 
-        Executions of copies are not told: they run when little else does, and so compare with nothing. `beside`:
+        Executions of copies are not told, nor what ran side by side with them: they wear the candidate alone. `beside`:
         another version of the model executed on the same replica meanwhile.
         """
         ...

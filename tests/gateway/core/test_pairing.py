@@ -109,20 +109,6 @@ def test_slower_executions_lose_their_pairs(quantile: float, slower: float, verd
     assert (share < 0.42) if verdict == "fine" else (share > 0.58)
 
 
-def test_who_is_nearly_always_beside_the_other_is_not_slower_for_that() -> None:
-    """At a tenth of the traffic the candidate nearly always shares the machine with stable, stable seldom with it."""
-    rng = random.Random(7)
-    pairing = LatencyPairing(1, 0.15)
-    for _ in range(20_000):
-        is_candidate = rng.random() < 0.1
-        beside = rng.random() < (0.9 if is_candidate else 0.1)
-        elapsed = 1e6 * rng.lognormvariate(0, 0.2) * (1.6 if beside else 1.0)
-        pairing.observe(is_candidate, 1, round(elapsed), beside=beside)
-    counts = pairing.counts
-    assert counts.candidate_only + counts.stable_only > 1500
-    assert counts.candidate_only < 0.4 * (counts.candidate_only + counts.stable_only)
-
-
 def test_block_lengths_stand_for_their_quantiles() -> None:
     assert [block_length(q) for q in (0.5, 0.9, 0.99)] == [1, 7, 69]
 

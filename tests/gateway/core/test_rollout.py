@@ -61,8 +61,7 @@ def test_no_data_is_never_promoted_and_said_to_be_inconclusive_when_the_time_is_
     "change",
     [
         {"errors": PairCounts(0, 0, 0, 100)},
-        {"latency": {5000: PairCounts(200, 800)}},
-        {"latency": {}},
+        {"latency": {5000: PairCounts(200, 800), 9000: PairCounts(3, 5)}},
         {"nans": PairCounts(0, 0, 0, 100)},
         {"step_samples": 100},
         {"disagreement": RateCounts(0, 50)},
@@ -111,6 +110,13 @@ def test_every_criterion_alone_rolls_back(name: str, change: dict[str, Any]) -> 
         assert (decision.kind, decision.to.status) == (DecisionKind.ROLLBACK, ReleaseStatus.ROLLED_BACK)
         assert decision.detail.startswith(f"{name}: ")
         assert [line.name for line in decision.criteria if line.verdict is Verdict.FAILED] == [name]
+
+
+def test_times_that_cannot_be_compared_yet_hold_the_step_of_equal_shares() -> None:
+    untimed = replace(GOOD, latency={})
+    assert judge(running(plan(), 3), untimed).kind is DecisionKind.ADVANCE
+    for step in (4, 5):
+        assert "latency p50 0 %" in judge(running(plan(), step), untimed).detail
 
 
 def test_faults_of_both_arms_are_nobodys() -> None:
