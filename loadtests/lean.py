@@ -12,6 +12,7 @@ import asyncio
 import json
 import os
 import random
+import signal
 import sys
 import threading
 import time
@@ -119,6 +120,7 @@ class LeanUsers:
 
 def main() -> int:
     """Runs lean users against the gRPC address given; returns 1 where that is not possible."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is locust's, which then gives no more orders
     host, _, port = sys.argv[1].rpartition(":")
     users = LeanUsers(host, int(port), samples(), WEIGHTS)
 
