@@ -92,7 +92,8 @@ class LeanUsers:
         chooser = random.Random(number)
         models, weights = list(requests), [self._weights[model] for model in requests]
         loop = asyncio.get_running_loop()
-        while True:
+        # Cancelling alone is not enough: in Python 3.11 `wait_for` loses a cancellation that comes with the answer.
+        while number < self._wanted and not self._stopping:
             await pause(chooser.uniform(0.01, 0.05))
             model = chooser.choices(models, weights)[0]
             request, expected = chooser.choice(requests[model])
