@@ -72,6 +72,11 @@ class Pairing:
         self._stables.append(bad)
         return None
 
+    def part(self) -> None:
+        """Lets go of those that wait: what comes now is no longer close to them."""
+        self._stables.clear()
+        self._candidates.clear()
+
     def pair(self, candidate: bool, stable: bool) -> None:
         """Takes a pair that belongs together, such as both answers to one request."""
         if candidate:
@@ -169,6 +174,11 @@ class LatencyPairing:
             self._pair(longest, other) if is_candidate else self._pair(other, longest)
             return
         self._blocks.setdefault((size, is_candidate), deque(maxlen=_KEPT_STABLE)).append(longest)
+
+    def part(self) -> None:
+        """Lets go of what waits: what comes now runs under other conditions."""
+        self._open.clear()
+        self._blocks.clear()
 
     def _pair(self, candidate: Nanos, stable: Nanos) -> None:
         left, right = candidate * 10_000, stable * self._allowed

@@ -128,6 +128,9 @@ def _blocks(plan: ReleasePlan, progress: ReleaseProgress, evidence: Evidence, li
     if plan.kind is ReleaseKind.AB or progress.status not in IN_PROGRESS or line.name == ALONE:
         return False
     weights = [step.weight for step in plan.steps]
+    if weights[progress.step] >= BUCKETS and line.samples > 0:
+        # Stable gets nothing any more, so that nothing can be added to the comparison: it held when this step began.
+        return False
     if line.name == DISAGREEMENT:
         return plan.shadow_share > 0 and (0 in weights or evidence.disagreement.total > 0)
     if weights[progress.step] == 0:

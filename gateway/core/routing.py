@@ -7,8 +7,9 @@ Rules come first, in order; what none of them matches is split.
 
 from __future__ import annotations
 
-import hashlib
+import struct
 from collections.abc import Mapping
+from hashlib import blake2b
 
 from gateway.messages import Parameters, ParameterValue
 from gateway.routes import BUCKETS, DEFAULT_STICKY, Route, RouteDecision, RuleOperator, RuleSource, StickyKey
@@ -19,12 +20,14 @@ DEFAULT_HEADER = DEFAULT_STICKY.header
 _HEADER, _PREFIX = RuleSource.HEADER, RuleOperator.PREFIX
 # Half the price of calling the class.
 _make = tuple.__new__
+_number = struct.Struct(">Q").unpack
 
 
 def bucket(salt: str, key: str) -> int:
     """Returns the bucket (0 to 9,999) of `key` under `salt`; the same in every process and on every machine."""
-    digest = hashlib.blake2b(f"{salt}\0{key}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "big") % BUCKETS
+    digest = blake2b(f"{salt}\0{key}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    number: int = _number(digest)[0]
+    return number % BUCKETS
 
 
 def choose(route: Route, key: str) -> int:
@@ -47,8 +50,8 @@ def split(route: Route, key: str) -> RouteDecision:
     if len(targets) == 1:
         return RouteDecision(targets[0][0], -1, -1, arms[0] if arms else "", route.release_id)
     # `bucket`, written out: this runs for every request of a model with a release.
-    digest = hashlib.blake2b(f"{route.salt}\0{key}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    position = found = int.from_bytes(digest, "big") % BUCKETS
+    digest = blake2b(f"{route.salt}\0{key}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    position = found = _number(digest)[0] % BUCKETS
     for index, (number, weight) in enumerate(targets):
         if position < weight:
             return _make(RouteDecision, (number, -1, found, arms[index] if arms else "", route.release_id))

@@ -2,7 +2,8 @@
 
 Pure: what is queued and running now, and what copies did before, give an answer. Invariants: nothing is sent while the
 candidate has live work, or while anybody waits for a slot anywhere; at most one batch of copies is under way; beside
-live work copies take no more than a small share of the time, so that they cannot wear the machine down.
+live work copies take no more than a small share of the time, so that they cannot wear the machine down. Whoever is
+woken late is on a machine that is busy with something else: requests may be waiting where nobody has looked yet.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from dataclasses import dataclass
 
 from gateway.messages import Instant, Nanos
 
-DUTY_PERCENT = 3
+DUTY_PERCENT = 2
 """The share of the time that copies may take beside live work."""
-_IDLE_AFTER: Nanos = 5_000_000
+_IDLE_AFTER: Nanos = 20_000_000
 """Without live work for so long the gateway counts as idle."""
+_LATE: Nanos = 4_000_000
+_LOOK: Nanos = 5_000_000
 _BESIDE_ROWS = 4
 """Rows of a batch of copies beside live work: it must be over soon."""
 
@@ -31,17 +34,19 @@ class LiveWork:
 class SpareTime:
     """Remembers how long copies took. Not thread-safe."""
 
-    __slots__ = ("_began", "_busy_at", "_free_at", "duty_percent")
+    __slots__ = ("_began", "_busy_at", "_expected", "_free_at", "duty_percent")
 
     def __init__(self, duty_percent: int = DUTY_PERCENT) -> None:
         self.duty_percent = duty_percent
         self._began: Instant | None = None
         self._free_at: Instant = 0
         self._busy_at: Instant | None = None
+        self._expected: Instant | None = None
 
     def rows(self, work: LiveWork, now: Instant, most: int) -> int:
         """Returns how many rows of copies may be sent now: 0 for none, at most `most`."""
-        if work.queued_rows or work.batches or work.candidate_requests:
+        late = self._expected is not None and now - self._expected > _LATE
+        if work.queued_rows or work.batches or work.candidate_requests or late:
             self._busy_at = now
         if self._began is not None or work.candidate_requests or work.queued_rows:
             return 0
@@ -51,8 +56,9 @@ class SpareTime:
 
     def next_look(self, now: Instant) -> Instant:
         """Returns when to ask again if nothing was allowed now; later than now."""
-        soon = now + _IDLE_AFTER
-        return min(max(self._free_at, now + 1_000_000), soon) if self._free_at > now else soon
+        soon = now + _LOOK
+        self._expected = min(max(self._free_at, now + 1_000_000), soon) if self._free_at > now else soon
+        return self._expected
 
     def began(self, now: Instant) -> None:
         """A batch of copies was sent."""

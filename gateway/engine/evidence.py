@@ -92,6 +92,10 @@ class Collector:
             self.step = release.progress.step
             self.step_samples = 0
             self.changes += 1
+            self.failures.part()
+            self.nans.part()
+            for pairing in self.latency.values():
+                pairing.part()
 
     @property
     def copies_only(self) -> bool:

@@ -254,7 +254,11 @@ class Swapping:
 
     def ask(self, seconds: float = 10, key: str | None = None) -> Caller:
         """Submits one request; raises GatewayError when it is refused."""
-        caller, now = Caller(), self.clock.now()
+        return self.submit(Caller(), seconds, key)
+
+    def submit(self, caller: Caller, seconds: float = 10, key: str | None = None) -> Caller:
+        """Submits the request of a caller; raises GatewayError when it is refused."""
+        now = self.clock.now()
         self._serial += 1
         context = RequestContext(f"id{self._serial}", now, now + round(seconds * SECOND), "grpc", sticky_key=key)
         caller.pending = self.service.submit(InferRequest(HEAD, "", [bytes(8)]), context, caller)

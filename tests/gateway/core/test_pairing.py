@@ -109,6 +109,17 @@ def test_slower_executions_lose_their_pairs(quantile: float, slower: float, verd
     assert (share < 0.42) if verdict == "fine" else (share > 0.58)
 
 
+def test_what_waits_at_the_end_of_a_step_is_not_paired_in_the_next() -> None:
+    latency, failures = LatencyPairing(1, 0.15), FailurePairing()
+    latency.observe(False, 1, 100)
+    failures.stable(True)
+    latency.part()
+    failures.part()
+    latency.observe(True, 1, 300)
+    failures.candidate(True)
+    assert latency.counts == failures.counts == PairCounts()
+
+
 def test_block_lengths_stand_for_their_quantiles() -> None:
     assert [block_length(q) for q in (0.5, 0.9, 0.99)] == [1, 7, 69]
 

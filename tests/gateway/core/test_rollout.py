@@ -92,6 +92,13 @@ def test_latencies_must_hold_at_the_largest_share_that_leaves_stable_some(
     assert decision.kind is kind
 
 
+def test_at_100_percent_nothing_waits_for_a_comparison_that_nobody_can_add_to() -> None:
+    open_again = {9000: PairCounts(128, 162), 5000: PairCounts(606, 813)}
+    release = running(plan(steps=steps(5_000, 10_000)), 1)
+    assert judge(release, replace(GOOD, latency=open_again)).kind is DecisionKind.PROMOTE
+    assert judge(release, replace(GOOD, errors=PairCounts())).kind is DecisionKind.HOLD, "nothing was ever compared"
+
+
 @pytest.mark.parametrize(
     ("name", "change"),
     [

@@ -235,7 +235,9 @@ def test_an_idle_gateway_gives_all_and_a_busy_one_a_few_percent() -> None:
     assert spare.rows(busy, 100 * MILLISECOND, 32) == 4, "10 ms of 100"
     assert spare.rows(LiveWork(1, 2, 0), 200 * MILLISECOND, 32) == 0, "somebody waits"
     assert spare.rows(LiveWork(0, 0, 1), 200 * MILLISECOND, 32) == 0, "the candidate has work"
-    assert spare.rows(LiveWork(0, 0, 0), 206 * MILLISECOND, 32) == 32
+    assert spare.rows(LiveWork(0, 0, 0), 221 * MILLISECOND, 32) == 32
+    late = spare.next_look(230 * MILLISECOND) + 5 * MILLISECOND
+    assert spare.rows(LiveWork(0, 0, 0), late, 32) == 4, "woken late: the machine is busy"
 
 
 def test_copies_never_take_more_than_their_share_of_a_busy_time() -> None:
