@@ -6,7 +6,7 @@ queue takes its place); whoever is still waited for by callers is not forgotten.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from gateway.core.reconciling import VersionStatus
 from gateway.engine.quarantine import Quarantine
@@ -25,22 +25,22 @@ class VersionTable:
         self._clock = clock
         self._observer = observer
         self._drain_limit = drain_limit
-        self._served: dict[ModelVersion, ServedVersion] = {}
+        self._served: dict[str, dict[int, ServedVersion]] = {}
         self._replaced: list[ServedVersion] = []
         self._drain_until: dict[ModelVersion, Instant] = {}
 
     def __contains__(self, version: ModelVersion) -> bool:
-        return version in self._served
+        return self.get(version) is not None
 
     def get(self, version: ModelVersion) -> ServedVersion | None:
-        return self._served.get(version)
+        return self._of(version.model_name).get(version.number)
 
     def models(self) -> set[str]:
-        return {version.model_name for version in self._served}
+        return set(self._served)
 
     def ready_of(self, name: str) -> list[ServedVersion]:
         """Returns the versions of a model that take requests."""
-        return [s for v, s in self._served.items() if v.model_name == name and s.state is VersionState.READY]
+        return [served for served in self._of(name).values() if served.state is VersionState.READY]
 
     def draining(self) -> bool:
         """Whether anything waits for its callers to be answered."""
@@ -48,19 +48,16 @@ class VersionTable:
 
     def leases(self, version: ModelVersion) -> int:
         """Requests that hold the version: accepted and not answered yet."""
-        queues = [served for served in self._replaced if served.version == version]
-        if version in self._served:
-            queues.append(self._served[version])
-        return sum(len(served.scheduler.pending) for served in queues)
+        return sum(len(served.scheduler.pending) for served in self._queues(version))
 
     def statuses(self, name: str, replicas: Sequence[Replica], quarantine: Quarantine) -> dict[int, VersionStatus]:
         """Returns every version of a model as it is."""
         now = self._clock.now()
         found = {}
-        known = [version for version in self._served if version.model_name == name]
+        known = [served.version for served in self._of(name).values()]
         failed = [version for version in quarantine.versions() if version.model_name == name]
         for version in dict.fromkeys((*known, *failed)):
-            served = self._served.get(version)
+            served = self.get(version)
             found[version.number] = VersionStatus(
                 served.state if served is not None else VersionState.FAILED,
                 frozenset(index for index, replica in enumerate(replicas) if version in replica.ready_versions),
@@ -73,8 +70,7 @@ class VersionTable:
     def published(self, names: Iterable[str]) -> dict[str, dict[int, ServedVersion]]:
         """Returns the versions for the data plane: every model of `names`, and every other that has versions left."""
         found: dict[str, dict[int, ServedVersion]] = {name: {} for name in names}
-        for version, served in self._served.items():
-            found.setdefault(version.model_name, {})[version.number] = served
+        found |= {name: dict(versions) for name, versions in self._served.items()}
         return found
 
     # ------------------------------------------------------------------ changes
@@ -82,12 +78,12 @@ class VersionTable:
     def ready(self, served: ServedVersion) -> None:
         """Takes a version that was proved; another queue of the same version drains beside it."""
         version = served.version
-        old = self._served.get(version)
+        old = self.get(version)
         if old is not None and old is not served:
             old.scheduler.drain()
             self._replaced.append(old)
         self._replaced = [other for other in self._replaced if other.scheduler.pending]
-        self._served[version] = served
+        self._served.setdefault(version.model_name, {})[version.number] = served
         self._drain_until.pop(version, None)
         self._set(served, VersionState.READY, "")
 
@@ -100,7 +96,7 @@ class VersionTable:
 
     def failed(self, version: ModelVersion, reason: str) -> None:
         """A load came to nothing. A version that serves elsewhere is none the worse."""
-        served = self._served.get(version)
+        served = self.get(version)
         if served is None:
             self._observer.version_state(version, VersionState.FAILED, reason)
         elif served.state is not VersionState.DRAINING:
@@ -111,27 +107,41 @@ class VersionTable:
 
         One that is only just being mended keeps its state: its callers wait a moment and are then answered.
         """
-        for version, served in self._served.items():
-            anywhere = version in mending or any(version in replica.ready_versions for replica in replicas)
-            if served.state is VersionState.READY and not anywhere:
-                self._set(served, VersionState.LOADING, served.detail or "its backend has lost it; loading it again")
+        for versions in self._served.values():
+            for served in versions.values():
+                version = served.version
+                anywhere = version in mending or any(version in replica.ready_versions for replica in replicas)
+                if served.state is VersionState.READY and not anywhere:
+                    detail = served.detail or "its backend has lost it; loading it again"
+                    self._set(served, VersionState.LOADING, detail)
 
     def give_up(self, version: ModelVersion) -> None:
         """Fails whoever still waits for the version: its time is over, or nothing can answer any more."""
         error = GatewayError(ErrorCode.MODEL_NOT_READY, f"{version} was withdrawn before it could answer")
-        for served in [*self._replaced, *([self._served[version]] if version in self._served else [])]:
-            if served.version == version:
-                served.scheduler.drain()
-                served.scheduler.fail_all(error)
+        for served in self._queues(version):
+            served.scheduler.drain()
+            served.scheduler.fail_all(error)
 
     def forget(self, version: ModelVersion) -> None:
         """The version is gone."""
-        served = self._served.pop(version, None)
+        served = self.get(version)
         if served is not None:
             served.scheduler.forget()
+            del self._served[version.model_name][version.number]
+            if not self._served[version.model_name]:
+                del self._served[version.model_name]
         self._drain_until.pop(version, None)
         self._replaced = [served for served in self._replaced if served.version != version]
         self._observer.version_state(version, VersionState.UNLOADED, "" if served is not None else "no longer wanted")
+
+    def _of(self, name: str) -> Mapping[int, ServedVersion]:
+        """Returns a model's versions: nothing here looks at all models to learn of one."""
+        return self._served.get(name, {})
+
+    def _queues(self, version: ModelVersion) -> list[ServedVersion]:
+        queues = [served for served in self._replaced if served.version == version]
+        current = self.get(version)
+        return queues if current is None else [*queues, current]
 
     def _set(self, served: ServedVersion, state: VersionState, detail: str) -> None:
         if served.state is not state or served.detail != detail:
