@@ -8,7 +8,7 @@ from typing import Protocol
 from gateway.backends.triton_repository import triton_name
 from gateway.versions import ModelVersion
 
-_OWNED = re.compile(r"(?P<name>.+)\.v(?P<number>[1-9][0-9]{0,9})(?:\.(?P<owner>[a-z0-9-]{1,32}))?")
+_NAME = re.compile(r"(?P<name>.+)\.v(?P<number>[1-9][0-9]{0,9})")
 
 
 class TritonNames(Protocol):
@@ -35,10 +35,9 @@ class VersionedNames:
         return triton_name(version, self.owner), "1"
 
     def version_of(self, name: str) -> ModelVersion | None:
-        match = _OWNED.fullmatch(name)
-        if match is None or (match["owner"] or "") != self.owner:
-            return None
-        return ModelVersion(match["name"], int(match["number"]))
+        end = f".{self.owner}" if self.owner else ""
+        match = _NAME.fullmatch(name.removesuffix(end)) if name.endswith(end) else None
+        return ModelVersion(match["name"], int(match["number"])) if match is not None else None
 
 
 class OwnNames:
