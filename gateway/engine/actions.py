@@ -91,6 +91,8 @@ class Actions:
             await self._succession.recall(self._last_good(version), self._bring_up.vouch)
             async with replica.single_file:
                 if not self._scene.still_wanted(version):
+                    if version not in self._versions:
+                        self._versions.forget(version)
                     return
                 served = await self._bring_up.bring(
                     version, replica, self._versions.get(version), self._predecessor(version), record, fresh=broken
