@@ -90,7 +90,10 @@ class SourceWatch:
             _log.info("the registry can be read again")
         self.error, self.seen_at = None, self._clock.now()
         self.desired = desired
-        self.on_look()
+        try:
+            self.on_look()
+        except Exception:
+            _log.exception("what the registry says was read and could not be taken over")
 
     def _failed(self, reason: str) -> None:
         if self.error != reason:

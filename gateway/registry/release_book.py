@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 
 from gateway.judgements import EvidenceBundle
@@ -13,6 +14,8 @@ from gateway.registry.serving import parse_release
 from gateway.registry.store import Store, StoreError
 from gateway.releases import Release
 
+_log = logging.getLogger("sluice.releases")
+
 
 class RegistryReleases:
     """`texts` gives each model's release as of the last look at the registry; `actor` is this gateway's name."""
@@ -21,16 +24,19 @@ class RegistryReleases:
         self._texts = texts
         self._open = open_store
         self._actor = actor
-        self._parsed: dict[str, tuple[str, Release]] = {}
+        self._parsed: dict[str, tuple[str, Release | None]] = {}
 
     def releases(self) -> Mapping[str, Release]:
-        """Returns the release of each model that has one; see `ports.ReleaseBook.releases`."""
+        """Returns the release of each model that has one; see `ports.ReleaseBook.releases`.
+
+        One that cannot be read is left out: another Sluice wrote it into the gateway's memory, before an update.
+        """
         texts = self._texts()
         for name, text in texts.items():
             if name not in self._parsed or self._parsed[name][0] != text:
-                self._parsed[name] = (text, parse_release(text))
+                self._parsed[name] = (text, _read(name, text))
         self._parsed = {name: known for name, known in self._parsed.items() if name in texts}
-        return {name: release for name, (_, release) in self._parsed.items()}
+        return {name: release for name, (_, release) in self._parsed.items() if release is not None}
 
     async def advance(self, release: Release, bundle: EvidenceBundle) -> bool:
         """Writes a decision down; see `ports.ReleaseBook.advance`."""
@@ -41,3 +47,11 @@ class RegistryReleases:
             return advance(self._open(), release, bundle, actor=self._actor)
         except (StoreError, DocumentError) as error:
             raise RegistryError(f"release {release.plan.id}: {error}") from error
+
+
+def _read(name: str, text: str) -> Release | None:
+    try:
+        return parse_release(text)
+    except DocumentError as error:
+        _log.error("the release of %s is left out of account until the registry is read: %s", name, error)
+        return None

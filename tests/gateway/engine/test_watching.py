@@ -70,3 +70,20 @@ def test_a_hint_is_followed_at_once() -> None:
         running.cancel()
 
     run(work())
+
+
+def test_whatever_becomes_of_what_was_read_the_next_look_comes() -> None:
+    async def work() -> None:
+        source = Slow()
+        watch = SourceWatch(source, VirtualClock(asyncio.get_running_loop()), random.Random(1), 1.0, {})
+
+        def on_look() -> None:
+            raise ValueError("nobody can use that")
+
+        watch.on_look = on_look
+        running = asyncio.get_running_loop().create_task(watch.run())
+        await pause(10.0)
+        assert source.looks >= 9
+        running.cancel()
+
+    run(work())
