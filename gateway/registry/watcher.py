@@ -62,6 +62,7 @@ class RegistryWatcher:
         self._unfit: tuple[float, str] | None = None
         self._first = True
         self._reads = SharedReads(self.look_up)
+        self._looks = SharedReads[str, dict[str, tuple[int, ...]]](lambda _: self.look(), at_once=1)
 
     # ------------------------------------------------------------------ ports.RegistrySource
 
@@ -71,7 +72,7 @@ class RegistryWatcher:
         Raises:
             RegistryError: the registry cannot be read at all.
         """
-        return await asyncio.to_thread(self.look)
+        return await self._looks.get("look")
 
     def last_known(self) -> dict[str, tuple[int, ...]]:
         """Returns what the registry said last, in this life of the gateway or the one before."""
