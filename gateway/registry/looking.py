@@ -91,6 +91,8 @@ class Looking:
         self._glances = Glances(now)
         self._found: dict[str, _Model] = {}
         self._turn = ""
+        self._owed = False
+        """Every pointer must be looked at, and the look that was to do it came to nothing."""
         self._pool: ThreadPoolExecutor | None = None
         self._warned: set[str] = set()
 
@@ -100,15 +102,16 @@ class Looking:
         On the `first` look of a gateway's life a pointer may have an older generation than before: somebody went back
         to a copy of the registry and means it.
         """
-        told = self._told(reader)
+        self._owed = self._told(reader) or self._owed
         names = self._model_names(reader)
-        due = self._due(reader, names, told=told)
+        due = self._due(names)
 
         def examine(name: str) -> _Model:
             return self._examine(reader, name, last.get(name), first=first)
 
         found = {name: model for name, model in self._found.items() if name in names}
         found.update(zip(due, self._map(reader, examine, due), strict=True))
+        self._owed = False
         models, alarms = dict(last), {}
         for name in last.keys() - names:
             alarms[name] = f"{name} has vanished from the registry; serving what it said last"
@@ -146,10 +149,10 @@ class Looking:
                 self._warn(f"{name} is not a model name; ignored")
         return names
 
-    def _due(self, reader: Reader, names: Collection[str], *, told: bool) -> list[str]:
+    def _due(self, names: Collection[str]) -> list[str]:
         """Returns the models to look at now."""
         ordered = sorted(names)
-        if told or len(ordered) <= SWEEP:
+        if self._owed or len(ordered) <= SWEEP:
             return ordered
         begin = next((index for index, name in enumerate(ordered) if name > self._turn), 0)
         turn = [*ordered[begin:], *ordered[:begin]][:SWEEP]

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from gateway.registry import layout
+from gateway.registry.directory import RegistryError
 from gateway.registry.looking import SWEEP
+from gateway.registry.store import Listed, Mark, Same, StoreError
 from gateway.registry.switching import serve_version
 from gateway.versions import ModelVersion
 from tests.support.looking import Bucket, World, many
@@ -49,6 +53,23 @@ def test_in_a_bucket_what_could_not_be_read_is_asked_again_first(tmp_path: Path)
     world.store.broken = set()
     assert world.look()["m063"] == (1,)
     assert world.watcher.alarms() == []
+
+
+def test_a_writers_word_holds_until_a_look_came_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(folder: str, mark: Mark) -> Listed | Same:
+        raise StoreError("away")
+
+    world = World(tmp_path, Bucket)
+    names = many(world, 3 * SWEEP)
+    world.look()
+    for name in names:
+        (world.root / name / layout.SERVING_FILE).write_text('{"schema_version": 1, "generation": 2, "stable": 2}')
+    world.store.touch()
+    with monkeypatch.context() as patched:
+        patched.setattr(world.store, "relist", away)
+        with pytest.raises(RegistryError, match="away"):
+            world.look()
+    assert world.look() == dict.fromkeys(names, (2,))
 
 
 def pointers(world: World) -> set[str]:
