@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from gateway.registry import events
 from gateway.registry.folder_store import FolderStore
 from gateway.registry.switching import stop_serving
 from tests.support.versions import MODEL, publish, switch
+from tests.support.virtual_loop import pause
 
 
 class Ear:
@@ -79,3 +81,24 @@ def test_only_the_places_where_pointers_lie_are_watched(tmp_path: Path) -> None:
         os.makedirs(tmp_path / name)
     (tmp_path / "file").write_text("")
     assert events._folders(tmp_path) == [str(tmp_path), str(tmp_path / "m"), str(tmp_path / "n")]
+
+
+def test_the_event_loop_asks_no_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hanging, end = threading.Event(), threading.Event()
+
+    def hang(*paths: object) -> None:
+        hanging.set()
+        end.wait()
+        raise OSError("at last")
+
+    async def story() -> None:
+        ear = Ear(tmp_path)
+        while not hanging.is_set():
+            await pause(0)
+        await ear.close()
+
+    monkeypatch.setattr("watchfiles.main.RustNotify", hang)
+    try:
+        asyncio.run(story())
+    finally:
+        end.set()
