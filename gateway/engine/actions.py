@@ -17,6 +17,7 @@ from gateway.engine.replicas import Replica, ReplicaSet
 from gateway.engine.succession import Succession
 from gateway.engine.versions import VersionTable
 from gateway.errors import ErrorCode, GatewayError
+from gateway.messages import ModelMetadata
 from gateway.versions import ModelVersion
 
 _log = logging.getLogger("sluice.manager")
@@ -34,7 +35,11 @@ class Scene(Protocol):
     def still_wanted(self, version: ModelVersion) -> bool: ...
 
     def stable(self, version: ModelVersion) -> bool:
-        """Whether the version is the one that should get the traffic."""
+        """Whether the version is the one that should get the traffic, or a share of it."""
+        ...
+
+    def objection(self, version: ModelVersion, metadata: ModelMetadata) -> str:
+        """Returns why that must not be; empty if it may."""
         ...
 
     def last_good(self, name: str) -> int | None:
@@ -128,7 +133,7 @@ class Actions:
         old = self._versions.get(ModelVersion(version.model_name, routed)) if routed is not None else None
         return Predecessor(
             frozenset(old.scheduler.batch_sizes) if old is not None else frozenset(),
-            lambda metadata: self._succession.objection(version, metadata, stable=True),
+            lambda metadata: self._scene.objection(version, metadata),
         )
 
     def _drain(self, version: ModelVersion) -> None:

@@ -224,18 +224,16 @@ class VersionManager:
 
     def _picture(self, name: str) -> ModelPicture:
         replicas = self._replicas.replicas
-        statuses = self._versions.statuses(name, replicas, self._quarantine)
-        objections = self._objections(name)
         return ModelPicture(
             name=name,
             desired=self.wanted(name),
-            versions=statuses,
+            versions=self._versions.statuses(name, replicas, self._quarantine),
             connected=tuple(index for index, replica in enumerate(replicas) if replica.backend.available),
             now=self._clock.now(),
             last_good=self.last_good(name),
             routed=self.routed(name),
             policy=self._options.policy,
-            barred=frozenset(objections),
+            barred=frozenset(self._objections(name)),
             trial=self.routes.on_trial(name),
         )
 
@@ -248,7 +246,7 @@ class VersionManager:
         return {
             served.version.number: text
             for served in self._versions.ready_of(name)
-            if (text := self._succession.objection(served.version, served.metadata, stable=self.stable(served.version)))
+            if (text := self.objection(served.version, served.metadata))
         }
 
     async def _perform(self, action: Action) -> None:
@@ -281,6 +279,10 @@ class VersionManager:
         """Whether the version is the one that should get the traffic, or a share of it."""
         name = version.model_name
         return self.wanted(name)[:1] == (version.number,) or version.number in self.routes.on_trial(name)
+
+    def objection(self, version: ModelVersion, metadata: ModelMetadata) -> str:
+        """Returns why the version must not get the traffic, or a share of it; empty if it may."""
+        return self._succession.objection(version, metadata, self.wanted(version.model_name))
 
     # ------------------------------------------------------------------ publication
 

@@ -57,20 +57,25 @@ class Succession:
         if record is not None:
             self._served.setdefault(last.model_name, (last.number, record.metadata))
 
-    def objection(self, version: ModelVersion, metadata: ModelMetadata, *, stable: bool) -> str:
-        """Returns why the version must not get the traffic that names no version; empty if it may."""
+    def objection(self, version: ModelVersion, metadata: ModelMetadata, wanted: tuple[int, ...]) -> str:
+        """Returns why the version must not get the traffic that names no version; empty if it may.
+
+        `wanted` are the versions that should be loaded, the stable one first.
+        """
         served = self._served.get(version.model_name)
         if self._records is None or served is None or served[0] == version.number:
             return ""
+        stable = version.number in wanted[:1]
         if stable and self._records.allows_breaking(version.model_name):
             return ""
         number, old = served
         found = self._found.get(version)
         if found is None or found[0] is not old or found[1] is not metadata:
             problems = breaking_changes(old, metadata)
-            text = f"would break callers of version {number} (--allow-breaking lets it): {'; '.join(problems)}"
-            found = self._found[version] = (old, metadata, text if problems else "")
-        return found[2]
+            found = self._found[version] = (old, metadata, "; ".join(problems))
+        if not found[2]:
+            return ""
+        return f"would break callers of version {number}{' (--allow-breaking lets it)' if stable else ''}: {found[2]}"
 
     def note(self, barred: dict[ModelVersion, str]) -> None:
         """Takes what is `barred` now; says so of what was not before."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 from gateway.tensors import DataType, TensorSpec
 from gateway.versions import ModelVersion, VersionRecord
 from tests.support.engine import METADATA
+from tests.support.releases import plan, running, steps
 from tests.support.swapping import Source, Swapping
 from tests.support.virtual_loop import pause, run
 
@@ -115,5 +116,18 @@ def test_a_withdrawn_model_binds_nobody() -> None:
         assert routed(world) == 2
         await world.want(3)
         assert "input 'z' is gone" in world.manager.failures()[V3]
+
+    play(story)
+
+
+def test_leave_for_the_stable_version_is_none_for_one_on_trial() -> None:
+    async def story(world: Swapping) -> None:
+        await world.want(1)
+        world.source.breaking = True
+        await world.release(running(plan(steps=steps(5000))))
+        await pause(20)
+        route = world.service.table.routes["m"]
+        assert {number for number, weight in route.targets if weight} == {1}
+        assert "input 'x' is gone" in world.manager.failures()[V2]
 
     play(story)
