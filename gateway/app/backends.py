@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
+from gateway.app.folder_lock import FolderInUse, FolderLock
 from gateway.backends.device import Device
 from gateway.backends.device_probe import probe
 from gateway.backends.triton import TritonBackend
@@ -50,6 +51,7 @@ class Backends:
         self._on_change = on_change
         self._channels: list[TritonChannel] = []
         self.watcher: RegistryWatcher | None = None
+        self._lock: FolderLock | None = None
         self._source: RegistrySource | None = None
         self.process: TritonProcess | None = None
         self.repository: Path | None = None
@@ -59,9 +61,11 @@ class Backends:
         """Starts or reaches the Tritons and fills `replicas`; `on_lost` hears of a replica whose process died.
 
         Raises:
-            TritonSetupError, TritonStartError: with what to do.
+            FolderInUse, TritonSetupError, TritonStartError: with what to do.
         """
         if self._config.triton.source == "registry":
+            # Two with one folder would go by one name in a Triton, and one unload what the other serves from.
+            self._lock = await asyncio.to_thread(FolderLock, self.cache_folder(), "registry.cache_folder")
             self.watcher = await asyncio.to_thread(self._watcher)
             self._source = self.watcher
         if self._config.triton.mode == "embedded":
@@ -104,6 +108,8 @@ class Backends:
             channel.close()
         if self.process is not None:
             await self.process.stop()
+        if self._lock is not None:
+            self._lock.release()
 
     async def _start_embedded(self, on_lost: Callable[[Replica], None]) -> None:
         triton = self._config.triton
@@ -185,4 +191,4 @@ class Backends:
         return self.watcher.copy_of(version)
 
 
-__all__ = ["Backends", "TritonSetupError", "TritonStartError"]
+__all__ = ["Backends", "FolderInUse", "TritonSetupError", "TritonStartError"]

@@ -24,7 +24,7 @@ from gateway.admin.engine_view import EngineView
 from gateway.admin.outcomes_api import OutcomesApi
 from gateway.admin.releases_api import ReleasesApi
 from gateway.admin.routes_api import RoutesApi
-from gateway.app.backends import Backends, TritonSetupError, TritonStartError
+from gateway.app.backends import Backends, FolderInUse, TritonSetupError, TritonStartError
 from gateway.app.listeners import CannotListen, Listeners, busy
 from gateway.app.queues import scheduler_of
 from gateway.app.releasing import releases_of
@@ -118,7 +118,7 @@ class Gateway:
             )
             self.telemetry.start()
             await self.backends.start(self._replica_lost)
-        except (CannotListen, TritonSetupError, TritonStartError) as error:
+        except (CannotListen, FolderInUse, TritonSetupError, TritonStartError) as error:
             raise CannotStart(str(error)) from None
         replicas = ReplicaSet(self.backends.replicas)
         self._replicas = replicas
