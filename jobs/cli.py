@@ -26,6 +26,9 @@ def add_job_parsers(actions: argparse._SubParsersAction[argparse.ArgumentParser]
     serve.add_argument("--port", type=int, default=8010, help="REST port on 127.0.0.1 (default 8010; 0: any)")
     _capacity(serve)
     serve.add_argument(
+        "--ray", metavar="URL", help="run jobs on the Ray cluster with this dashboard; give its size with --cpus, …"
+    )
+    serve.add_argument(
         "--simulate-spot", metavar="SECONDS", type=float,
         help="for trying out: take a preemptible job away every SECONDS on average, half of them without notice",
     )  # fmt: skip

@@ -128,7 +128,7 @@ def _serve(parsed: argparse.Namespace, state: StateFolder) -> int:
 
     reasons: list[str] = []
     try:
-        asyncio.run(serving.serve(state.root, settings, parsed.port, announce, spot))
+        asyncio.run(serving.serve(state.root, settings, parsed.port, announce, spot, parsed.ray))
     except* OSError as group:
         reasons += [str(error) for error in group.exceptions]
     return _say(CANNOT_START, "; ".join(reasons)) if reasons else OK

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from jobs import files
 from jobs.executors.local import LocalExecutor
+from jobs.executors.ray import RayExecutor
 from jobs.mirroring import mirror
 from jobs.queueing import Amount
 from jobs.runner import Runner
@@ -40,14 +41,19 @@ def this_machine(cpus: int | None = None, memory_mib: int | None = None, gpus: i
 
 @asynccontextmanager
 async def runner(
-    root: Path, settings: RunnerSettings, *, only: int | None = None
+    root: Path, settings: RunnerSettings, *, only: int | None = None, ray: str | None = None
 ) -> AsyncIterator[tuple[Runner, Store, StateFolder]]:
-    """Runs a runner on the state folder while the context is open. Raises StateBusy."""
+    """Runs a runner on the state folder while the context is open; attempts run here or on the cluster at `ray`.
+
+    Raises:
+        StateBusy: another runner uses the folder.
+    """
     state = StateFolder(root)
     state.lock()
     try:
         with Store(state.root) as store:
-            made = Runner(state, store, LocalExecutor(), settings, only=only)
+            executor = RayExecutor(ray) if ray else LocalExecutor()
+            made = Runner(state, store, executor, settings, only=only)
             async with asyncio.TaskGroup() as group:
                 group.create_task(made.run())
                 beside = [
@@ -65,14 +71,15 @@ async def runner(
 
 
 async def serve(
-    root: Path, settings: RunnerSettings, port: int, announce: Callable[[str], None], spot: SpotSimulator | None = None
-) -> None:
+    root: Path, settings: RunnerSettings, port: int, announce: Callable[[str], None], spot: SpotSimulator | None = None,
+    ray: str | None = None,
+) -> None:  # fmt: skip
     """Serves until SIGTERM or SIGINT; jobs that run go on under their keepers."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with runner(root, settings) as (made, store, state):
+    async with runner(root, settings, ray=ray) as (made, store, state):
         serving = web.AppRunner(Api(made, store, state).app, access_log=None, shutdown_timeout=1.0)
         await serving.setup()
         try:

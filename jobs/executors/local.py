@@ -26,28 +26,38 @@ _START = "import sys; sys.path.insert(0, sys.argv[1]); from jobs.keeper import m
 _KILL_ROUNDS, _KILL_WAIT_S = 400, 0.005
 
 
+def write_launch(launch: Launch) -> None:
+    """Writes the file by which a keeper knows what to run. Raises OSError."""
+    job, limits = launch.job, launch.job.limits
+    document = {
+        "argv": launch.argv,
+        "folder": job.folder,
+        "log_bytes": limits.log_mib << 20,
+        "file_bytes": limits.file_mib << 20,
+        "open_files": limits.open_files,
+        "processes": limits.processes,
+        "memory_bytes": job.resources.memory_mib << 20,
+        "time_limit_s": job.time_limit_s,
+        "grace_s": job.grace_s,
+    }
+    (launch.folder / contract.LAUNCH).write_text(json.dumps(document), encoding="utf-8")
+
+
+def keeper_command(folder: Path) -> list[str]:
+    """Returns the command line of the keeper of the attempt in `folder`."""
+    return [sys.executable, "-I", "-S", "-c", _START, str(_ROOT), str(folder)]
+
+
 class LocalExecutor:
     """Starts keepers and finds them again."""
 
     def start(self, launch: Launch) -> LocalHandle:
-        job, limits = launch.job, launch.job.limits
-        document = {
-            "argv": launch.argv,
-            "folder": job.folder,
-            "log_bytes": limits.log_mib << 20,
-            "file_bytes": limits.file_mib << 20,
-            "open_files": limits.open_files,
-            "processes": limits.processes,
-            "memory_bytes": job.resources.memory_mib << 20,
-            "time_limit_s": job.time_limit_s,
-            "grace_s": job.grace_s,
-        }
-        (launch.folder / contract.LAUNCH).write_text(json.dumps(document), encoding="utf-8")
+        write_launch(launch)
         # Not subprocess: the keeper must be able to outlive us, and nobody should warn about that.
         errors = str(launch.folder / contract.KEEPER_ERRORS)
         pid = os.posix_spawn(
             sys.executable,
-            [sys.executable, "-I", "-S", "-c", _START, str(_ROOT), str(launch.folder)],
+            keeper_command(launch.folder),
             dict(launch.environment),
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),

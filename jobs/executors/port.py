@@ -8,7 +8,8 @@ the claim), `find` looks it up by that name, `stop` deletes the pod with the gra
 makes the exit record from its container status (OOMKilled, DeadlineExceeded, exit code, eviction). Slurm: `start` is
 `sbatch --job-name=<token> --signal=B:TERM@<grace> --requeue=no`, `find` is `squeue --name`, `stop` is `scancel
 --signal=TERM` and then `scancel`, `ended` reads `sacct` (OUT_OF_MEMORY, TIMEOUT, PREEMPTED, NODE_FAIL map one to one).
-Both write logs into the attempt's folder, or bring their own reader.
+Both write logs into the attempt's folder, or bring their own reader. `ray` shows the shortest way: let the place run
+our keeper on a shared folder, and ask the place only whether the attempt is over.
 """
 
 from __future__ import annotations

@@ -147,6 +147,7 @@ def publish(run: Run, outputs: Path, quantized: Path | None, metrics: Mapping[st
     lineage["pipeline"] = {"run": run.name}
     source = trained
     if quantized is not None:
+        lineage.pop("created_by", None)  # the graph that is published was made by quantize
         source = run.folder / "prepared"
         shutil.rmtree(source, ignore_errors=True)
         shutil.copytree(quantized, source)
