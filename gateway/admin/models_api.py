@@ -18,6 +18,7 @@ from typing import Any
 from aiohttp import web
 
 import gateway
+from gateway.admin.registry_work import RegistryWork
 from gateway.admin.upload import received, unpacked
 from gateway.registry.collecting import Ages, collect
 from gateway.registry.describing import DescribeOptions
@@ -53,6 +54,7 @@ class RegistryApi:
     def __init__(self, location: str, stall_s: float = _STALL_S) -> None:
         self._location = location
         self._stall_s = stall_s
+        self._work = RegistryWork()
         self._writing = asyncio.Lock()
         self._verifying = asyncio.Lock()
         self._uploads = 0
@@ -211,7 +213,7 @@ class RegistryApi:
             return answer | {"warnings": warnings} if warnings else answer
 
         try:
-            found = await asyncio.to_thread(heard)
+            found = await self._work.run(heard)
         except NotInRegistry as error:
             raise web.HTTPNotFound(reason=_line(error)) from None
         except (BadSource, DocumentError) as error:

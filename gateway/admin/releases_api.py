@@ -15,6 +15,7 @@ from typing import Any
 
 from aiohttp import web
 
+from gateway.admin.registry_work import RegistryWork
 from gateway.core.compatibility import breaking_changes
 from gateway.core.rollout import decide
 from gateway.judgements import EvidenceBundle
@@ -55,6 +56,7 @@ class ReleasesApi:
 
     def __init__(self, location: str, live: LiveReleases | None) -> None:
         self._location = location
+        self._work = RegistryWork()
         self._live = live
 
     def add_to(self, app: web.Application) -> None:
@@ -184,7 +186,7 @@ class ReleasesApi:
 
     async def _done(self, work: Callable[[Store], Any]) -> Any:
         try:
-            return await asyncio.to_thread(lambda: work(open_store(self._location)))
+            return await self._work.run(lambda: work(open_store(self._location)))
         except NotInRegistry as error:
             raise web.HTTPNotFound(reason=_line(error)) from None
         except DocumentError as error:

@@ -261,3 +261,34 @@ def test_what_was_uploaded_is_removed_off_the_event_loop(root: Path, monkeypatch
     uploads = [(main, path) for main, path in threads if path.name.startswith("sluice-publish-")]
     assert [main for main, _ in uploads] == [False, False]
     assert not any(path.exists() for _, path in uploads)
+
+
+def test_a_registry_that_hangs_costs_the_gateway_no_thread(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    end = threading.Event()
+
+    def hang(location: str) -> FolderStore:
+        end.wait()
+        return FolderStore(root)
+
+    async def conversation(ask: Ask) -> None:
+        monkeypatch.setattr(models_api, "open_store", hang)
+        loop = asyncio.get_running_loop()
+        asked = [loop.create_task(_one(ask)) for _ in range(40)]
+        done, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+        status, reason = done.pop().result()
+        assert status == 503
+        assert "it may hang" in reason
+        # What the gateway itself has to do in a thread is done.
+        assert await asyncio.to_thread(lambda: "done") == "done"
+        end.set()
+        statuses = [status for status, _ in await asyncio.gather(*asked)]
+        assert statuses.count(200) == 16
+
+    try:
+        talk(root, conversation)
+    finally:
+        end.set()
+
+
+async def _one(ask: Ask) -> tuple[int, Any]:
+    return await ask("GET", "/models")
