@@ -36,7 +36,7 @@ from jobs.trainers.resnet50_network import ResNet50
 
 SIDE = 224
 WARM_UP = 0.05
-RECALIBRATE_ROWS = 512
+RECALIBRATE_ROWS = 256
 OPSET = 17
 
 
