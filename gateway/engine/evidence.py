@@ -140,11 +140,12 @@ class Collector:
     def answered(self, is_candidate: bool, answers: Sequence[tuple[PendingRequest, InferResponse]]) -> None:
         """Requests that the release had routed were answered, in one batch."""
         criteria = self.plan.criteria
+        paired = not self.copies_only  # stable's alone would be compared with nothing
         looks = look_at(
             [answer for _, answer in answers],
             [member.checked.rows for member, _ in answers],
-            nans=criteria.nan_rate is not None,
-            scores=criteria.score_shift is not None,
+            nans=paired and criteria.nan_rate is not None,
+            scores=paired and criteria.score_shift is not None,
             labels=criteria.outcome_loss is not None,
             label_output=self.plan.outputs[0].output if self.plan.outputs else "",
         )
