@@ -14,10 +14,12 @@ from collections.abc import Callable, Mapping
 
 from gateway.engine.clock import pause
 from gateway.errors import GatewayError
-from gateway.messages import Instant
+from gateway.messages import Instant, Nanos
 from gateway.ports import Clock, RegistrySource
 
 _log = logging.getLogger("sluice.registry")
+_SECOND: Nanos = 1_000_000_000
+_PATIENCE: Nanos = 10 * _SECOND
 _SPREAD = 0.1
 _HURRIED_S = 0.25
 _LEAST_S = 0.1
@@ -76,7 +78,8 @@ class SourceWatch:
             self._asked.clear()
 
     async def look(self) -> None:
-        """Looks once; never raises."""
+        """Looks once; never raises. A look that hangs is said to, and still waited for: its answer counts."""
+        silence = self._clock.call_at(self._clock.now() + _PATIENCE, self._silent)
         try:
             desired = await self._source.desired()
         except (GatewayError, ValueError, OSError) as error:
@@ -86,6 +89,8 @@ class SourceWatch:
             _log.exception("reading the registry")
             self._failed(f"internal error: {error}")
             return
+        finally:
+            silence.cancel()
         if self.error is not None:
             _log.info("the registry can be read again")
         self.error, self.seen_at = None, self._clock.now()
@@ -94,6 +99,9 @@ class SourceWatch:
             self.on_look()
         except Exception:
             _log.exception("what the registry says was read and could not be taken over")
+
+    def _silent(self) -> None:
+        self._failed(f"the registry has not answered for {_PATIENCE // _SECOND} s")
 
     def _failed(self, reason: str) -> None:
         if self.error != reason:

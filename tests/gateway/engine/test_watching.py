@@ -6,6 +6,7 @@ import asyncio
 import random
 
 from gateway.engine.watching import SourceWatch
+from tests.support.swapping import Source, Swapping
 from tests.support.virtual_loop import VirtualClock, pause, run
 
 
@@ -85,5 +86,37 @@ def test_whatever_becomes_of_what_was_read_the_next_look_comes() -> None:
         await pause(10.0)
         assert source.looks >= 9
         running.cancel()
+
+    run(work())
+
+
+def test_a_look_that_hangs_is_said_to_and_its_answer_counts_all_the_same() -> None:
+    async def work() -> None:
+        source = Slow(25.0)
+        watch = SourceWatch(source, VirtualClock(asyncio.get_running_loop()), random.Random(1), 1.0, {"m": (1,)})
+        running = asyncio.get_running_loop().create_task(watch.run())
+        await pause(9.0)
+        assert watch.error is None
+        await pause(2.0)
+        assert watch.error == "the registry has not answered for 10 s"
+        assert watch.desired == {"m": (1,)}
+        await pause(14.1)
+        assert (watch.error, watch.desired, source.looks) == (None, {}, 1)
+        running.cancel()
+
+    run(work())
+
+
+def test_a_registry_that_hangs_at_the_start_does_not_keep_the_gateway_from_saying_that_it_is_up() -> None:
+    async def work() -> None:
+        source = Source()
+        world = Swapping(source=source)
+        world.manager.watch.desired = {"m": (1,)}  # from its last life
+        source.desired = Slow(3600.0).desired  # type: ignore[method-assign]
+        world.manager.start()
+        async with asyncio.timeout(30):
+            await world.manager.settled()
+        assert world.service.model_ready("m", None)
+        await world.manager.close()
 
     run(work())
