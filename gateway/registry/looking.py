@@ -196,6 +196,10 @@ class Looking:
         except (DocumentError, StoreError) as error:
             alarms[name] = f"{name}: {error}; {'serving what it said last' if last else 'so none of it is served'}"
             sure = isinstance(error, DocumentError)
+        except Exception as error:  # whatever one model does to us, the others are looked at
+            _log.exception("looking at %s", name)
+            alarms[name] = f"{name}: internal error ({type(error).__name__}); left as it was"
+            sure = False
         if state is not None:
             alarms |= self._check_versions(reader, name, state, fresh=state is not last)
         return _Model(state, alarms, withdrawn, sure)
@@ -297,8 +301,9 @@ def _was_withdrawn(pointer: ServingPointer, since: int) -> bool:
 
     What the history has forgotten counts as such, unless there is none at all: pointers written by hand have none.
     """
-    between = range(since + 1, pointer.generation)
-    if not pointer.history or not between:
+    between = pointer.generation - since - 1
+    if not pointer.history or between < 1:
         return False
-    known = {item.get("generation"): item.get("stable") for item in pointer.history}
-    return len(between) > len(known) or any(known.get(generation) is None for generation in between)
+    # (Nobody has checked what a history says.)
+    known = {at: item.get("stable") for item in pointer.history if isinstance(at := item.get("generation"), int)}
+    return between > len(known) or any(known.get(since + 1 + number) is None for number in range(between))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from gateway.registry import layout
 from gateway.registry.folder_store import FolderStore
+from gateway.registry.serving import ServingPointer, parse_serving
 from gateway.registry.store import Unfit, Written
 from gateway.registry.switching import retire_version, serve_version, stop_serving
 from gateway.registry.watcher import RegistryError
@@ -226,3 +228,43 @@ def test_a_place_that_cannot_hold_a_registry_is_not_followed(tmp_path: Path) -> 
         with pytest.raises(RegistryError, match="it ignores If-Match"):
             world.look()
         assert Refused.checks == checks, "asking writes something there, so it is not done at every look"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"history": [{"generation": [], "stable": 1}]},
+        {"history": [{"generation": {}, "stable": 1}]},
+        {"history": [{"stable": 1}], "generation": 10**30},
+    ],
+)
+def test_a_pointer_that_says_strange_things_is_no_other_models_misfortune(
+    tmp_path: Path, more: dict[str, object]
+) -> None:
+    world = World(tmp_path)
+    strange, other = many(world, 2)
+    world.look()
+    plain = {"schema_version": 1, "generation": 5, "stable": 2}
+    (world.root / strange / "serving.json").write_text(json.dumps(plain | more))
+    (world.root / other / "serving.json").write_text(json.dumps(plain))
+    assert world.look() == {strange: (2,), other: (2,)}
+    assert world.watcher.alarms() == []
+
+
+def test_a_bug_that_one_model_lays_bare_is_no_other_models_misfortune(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def parse(content: bytes) -> ServingPointer:
+        if b"7" in content:
+            raise ZeroDivisionError
+        return parse_serving(content)
+
+    world = World(tmp_path)
+    strange, other = many(world, 2)
+    world.look()
+    monkeypatch.setattr("gateway.registry.looking.parse_serving", parse)
+    for name, number in ((strange, 7), (other, 2)):
+        pointer = {"schema_version": 1, "generation": 5, "stable": number}
+        (world.root / name / "serving.json").write_text(json.dumps(pointer))
+    assert world.look() == {strange: (1,), other: (2,)}
+    assert world.watcher.alarms() == [f"{strange}: internal error (ZeroDivisionError); left as it was"]
