@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import deque
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from datetime import timedelta
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -23,6 +21,7 @@ from obstore.exceptions import BaseError, NotModifiedError, PermissionDeniedErro
 from obstore.store import S3Store
 
 from gateway.registry import durable, layout
+from gateway.registry.ahead import ahead
 from gateway.registry.document import MAX_DOCUMENT_BYTES
 from gateway.registry.store import ABSENT, SAME, Listed, Mark, Same, Stored, StoreError, Written
 
@@ -184,7 +183,6 @@ class ObjectReader:
 
     def _more_parts(self, key: str, total: int, tag: str | None) -> Iterator[bytes]:
         """Yields the parts after the first in order, some of them fetched ahead."""
-        starts = iter(range(PART_BYTES, total, PART_BYTES))
         condition: GetOptions = {"if_match": tag} if tag else {}
 
         def part(start: int) -> bytes:
@@ -194,11 +192,7 @@ class ObjectReader:
                 raise OSError(f"bytes {start} to {end} were cut short")
             return found
 
-        with ThreadPoolExecutor(_PARTS_AT_A_TIME, "bucket") as pool:
-            ahead = deque(pool.submit(part, start) for start in islice(starts, _PARTS_AT_A_TIME))
-            while ahead:
-                yield ahead.popleft().result()
-                ahead.extend(pool.submit(part, start) for start in islice(starts, 1))
+        return ahead(part, range(PART_BYTES, total, PART_BYTES), _PARTS_AT_A_TIME)
 
 
 def failed(what: str, error: BaseError) -> StoreError:
