@@ -126,8 +126,11 @@ class VersionCache:
         """Removes every copy but those of `keep` and, of each model, the two latest others: for going back."""
         names = {self._place(version, digest) for version in keep if (digest := self._state.pinned(version))}
         for model in self._versions.glob("*"):
-            others = [path for path in model.iterdir() if path not in names]
-            others.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
+            try:
+                others = [path for path in model.iterdir() if path not in names]
+                others.sort(key=lambda path: path.lstat().st_mtime_ns, reverse=True)
+            except OSError:
+                continue  # none of ours, or a copy that is just being put into its place
             for path in others[_SPARE:]:
                 with self._lock:
                     self._proved.pop(path, None)

@@ -65,3 +65,19 @@ def test_what_an_earlier_life_left_half_copied_is_removed(tmp_path: Path) -> Non
     (folder / "staging/old.1.1.0").mkdir(parents=True)
     RegistryWatcher(lambda: FolderStore(root), str(root), tmp_path / "cache").look()
     assert not (folder / "staging/old.1.1.0").exists()
+
+
+def test_what_does_not_belong_among_the_copies_keeps_nobody_from_looking(tmp_path: Path) -> None:
+    root = tmp_path / "registry"
+    root.mkdir()
+    publish(root, tmp_path, 1)
+
+    def again() -> RegistryWatcher:
+        return RegistryWatcher(lambda: FolderStore(root), str(root), tmp_path / "cache")
+
+    first = again()
+    first.look()
+    _, folder = first.look_up(ModelVersion(MODEL, 1))
+    (folder.parent.parent / "notes.txt").write_text("mine")
+    (folder.parent / "link").symlink_to("nowhere")
+    assert again().look() == {MODEL: (1,)}
