@@ -25,8 +25,9 @@ from gateway.core.cost_profile import CostProfile
 from gateway.core.door import Door
 from gateway.core.forming import BatchFormer
 from gateway.core.lanes import Entry, Group
+from gateway.core.pace import Pace
 from gateway.core.plans import MAX_PRIORITY, BatchLimits, BatchPlan, BatchReason, PollResult, QueueItem, Rejection
-from gateway.messages import Instant, Nanos
+from gateway.messages import Instant
 
 __all__ = ["BatchLimits", "BatchPlan", "BatchReason", "Batcher", "PollResult", "QueueItem", "Rejection"]
 
@@ -39,8 +40,8 @@ class Batcher:
     """Owns the waiting items of one model version. Not thread-safe."""
 
     __slots__ = (
-        "_door", "_draining", "_due", "_floor", "_former", "_groups", "_items", "_latest", "_limits", "_load",
-        "_nbytes", "_profile", "_row_cost", "_rows", "_seen", "_seq", "_turns",
+        "_door", "_draining", "_due", "_former", "_groups", "_items", "_latest", "_limits", "_load",
+        "_nbytes", "_profile", "_rows", "_seen", "_seq", "_turns", "pace",
     )  # fmt: skip
 
     def __init__(self, limits: BatchLimits, profile: CostProfile) -> None:
@@ -59,9 +60,8 @@ class Batcher:
         self._latest: Instant = 0
         self._draining = False
         self._seen = -1
-        # What the door reckons with, from the profile: nanoseconds per row waiting, and for anything at all.
-        self._row_cost: Nanos = 0
-        self._floor: Nanos = 0
+        self.pace = Pace(limits)
+        """What the door reckons with; who calls `poll` tells it how late the event loop is."""
 
     def __len__(self) -> int:
         return len(self._items)
@@ -94,7 +94,7 @@ class Batcher:
         Raises:
             ValueError: an item with this key is waiting already.
         """
-        limits = self._limits
+        limits, pace = self._limits, self.pace
         rows = item.rows
         queued = self._rows
         deadline = item.deadline
@@ -104,7 +104,7 @@ class Batcher:
             or (rows > limits.max_rows and limits.batchable)
             or queued + rows > limits.max_queue_rows
             or self._nbytes + item.nbytes > limits.max_queue_bytes
-            or deadline - now <= (queued * self._row_cost + self._floor if deadline >= self._latest else self._floor)
+            or deadline - now <= (queued * pace.row_cost if deadline >= self._latest else 0) + pace.floor + pace.late
         ):
             rejection = self._door.refusal(item, now, queued, self._nbytes, self._draining)
             if rejection is not None:
@@ -216,9 +216,7 @@ class Batcher:
         profile = self._profile
         self._seen = profile.count
         self._former.consult_profile()
-        rate = profile.drain_rate()
-        self._row_cost = 1_000_000_000 // (rate * self._limits.instances) if rate else 0
-        self._floor = profile.mean(1) or 0
+        self.pace.consult(profile)
 
     def _dispatch(self, now: Instant, free_slots: int, result: PollResult) -> Instant | None:
         """Fills the free slots; returns until when the first group that was held back is held, or None."""

@@ -23,6 +23,7 @@ from gateway.engine.refusals import expired, internal, refusal, shed, unreachabl
 from gateway.engine.repeats import Repeats
 from gateway.engine.replicas import Replica
 from gateway.engine.tap import SHADOW, Tap, show
+from gateway.engine.turns import Turn
 from gateway.errors import ErrorCode, GatewayError
 from gateway.messages import InferRequest, InferResponse, Instant, RequestContext
 from gateway.ports import BackendRequest, BackendResponse, Clock, Observer, Reply
@@ -59,7 +60,7 @@ class VersionScheduler:
         self._heads = heads
         self._public = (version.model_name, str(version.number))
         self._next_key = 0
-        self._woken = False
+        self._turn = Turn(clock, self._decide)
         self._timer = EarliestTimer(clock, self.wake)
         self._repeats = Repeats()
         self.tap: Tap | None = None  # sees executions and answers while the version is in a release
@@ -77,8 +78,11 @@ class VersionScheduler:
         key = self._next_key = self._next_key + 1
         now = self._clock.now()
         item = QueueItem(key, checked.rows, nbytes, checked.signature, now, context.deadline, context.priority)
+        if self.batcher.pace.late:
+            self.batcher.pace.turns_take(self._turn.delay.at(now))
         rejection = self.batcher.offer(item, now)
         if rejection is not None:
+            self.wake()  # that how late the loop is stays known while everything is refused
             raise refusal(self.version.model_name, rejection)
         pending = PendingRequest(key, request, context, reply, checked, nbytes, self)
         pending.dispatched_at = now
@@ -107,9 +111,7 @@ class VersionScheduler:
 
     def wake(self) -> None:
         """Asks for one decision at the end of this event-loop turn; repeated calls cost nothing."""
-        if not self._woken:
-            self._woken = True
-            self._clock.call_soon(self._decide)
+        self._turn.ask()
 
     def drain(self) -> None:
         """Takes nothing new; what waits leaves as soon as slots allow."""
@@ -135,9 +137,8 @@ class VersionScheduler:
 
     # ------------------------------------------------------------------ decisions
 
-    def _decide(self) -> None:
-        self._woken = False
-        now = self._clock.now()
+    def _decide(self, now: Instant) -> None:
+        self.batcher.pace.turns_take(self._turn.delay.at(now))
         try:
             self._expire_in_flight(now)
             released_at = self.flights.release_due(now)
@@ -227,7 +228,7 @@ class VersionScheduler:
             if isinstance(outcome, GatewayError):
                 self._failed(batch, outcome, now)
             else:
-                if executed is not None:
+                if executed is not None and self._turn.tells(executed, self.profile.mean(batch.rows), now):
                     self.profile.observe(batch.rows, executed)
                     if self.tap is not None and not batch.copies:
                         self.tap.executed(batch.rows, executed, beside=batch.beside)
