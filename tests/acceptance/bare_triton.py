@@ -28,6 +28,7 @@ class BareTriton:
             str(self._environment.server),
             f"--model-repository={repository}",
             "--model-control-mode=explicit",
+            "--exit-timeout-secs=2",
             f"--backend-directory={self._environment.backends}",
             f"--backend-config=python,shm-region-prefix-name=bare_{os.getpid()}_{ports[0]}_",
             *(f"--{name}-address=127.0.0.1" for name in ("http", "grpc", "metrics")),
