@@ -47,7 +47,7 @@ def _follow(store: Store, parsed: argparse.Namespace) -> int:
                 print(json.dumps({"done": done}) if parsed.json else done, flush=True)
             elif parsed.once:
                 print(json.dumps({"done": None}) if parsed.json else "nothing to do")
-        except (MlflowError, PublishError, StoreError, DocumentError) as error:
+        except (MlflowError, PublishError, StoreError, DocumentError, OSError) as error:
             failures += 1
             if str(error) != said:
                 said = str(error)

@@ -138,6 +138,8 @@ class Mlflow:
             raise MlflowRefused("the artifacts are nested too deeply")
         listing = self._ask(_PROXY, {"path": path}).get("files", [])
         for item in listing if isinstance(listing, list) else []:
+            if not isinstance(item, dict):
+                raise MlflowError(f"MLflow's list of the artifacts in {path} makes no sense")
             name = str(item.get("path", "")).rpartition("/")[2]
             if relative_problem(name):
                 raise MlflowRefused(f"MLflow names an artifact {name!r}")
@@ -145,7 +147,10 @@ class Mlflow:
             if left[0] < 0:
                 raise MlflowRefused(f"there are more than {MOST_FILES} artifacts")
             if item.get("is_dir"):
-                (target / name).mkdir()
+                try:
+                    (target / name).mkdir()
+                except OSError as error:
+                    raise MlflowError(f"{name} cannot be fetched: {error}") from error
                 self._fetch(f"{path}/{name}", target / name, left, depth + 1)
             else:
                 self._save(f"{_PROXY}/{urllib.parse.quote(f'{path}/{name}')}", target / name, left)
