@@ -13,6 +13,7 @@ import random
 from collections.abc import Callable, Mapping
 
 from gateway.engine.clock import pause
+from gateway.engine.earliest_timer import EarliestTimer
 from gateway.errors import GatewayError
 from gateway.messages import Instant, Nanos
 from gateway.ports import Clock, RegistrySource
@@ -50,6 +51,9 @@ class SourceWatch:
         self.error: str | None = None
         self.seen_at: Instant | None = None
         self._began = clock.now()
+        self._since: Instant | None = None
+        """When the look that is under way began."""
+        self._timer = EarliestTimer(clock, self._silent)
 
     def age(self) -> float:
         """Returns the seconds since the registry was last read, or since the start if it never was."""
@@ -79,7 +83,8 @@ class SourceWatch:
 
     async def look(self) -> None:
         """Looks once; never raises. A look that hangs is said to, and still waited for: its answer counts."""
-        silence = self._clock.call_at(self._clock.now() + _PATIENCE, self._silent)
+        self._since = self._clock.now()
+        self._timer.arm(self._since + _PATIENCE)
         try:
             desired = await self._source.desired()
         except (GatewayError, ValueError, OSError) as error:
@@ -90,7 +95,7 @@ class SourceWatch:
             self._failed(f"internal error: {error}")
             return
         finally:
-            silence.cancel()
+            self._since = None
         if self.error is not None:
             _log.info("the registry can be read again")
         self.error, self.seen_at = None, self._clock.now()
@@ -101,7 +106,13 @@ class SourceWatch:
             _log.exception("what the registry says was read and could not be taken over")
 
     def _silent(self) -> None:
-        self._failed(f"the registry has not answered for {_PATIENCE // _SECOND} s")
+        """The timer's call, which may be about a look that is long over."""
+        if self._since is None:
+            return
+        if self._clock.now() - self._since < _PATIENCE:
+            self._timer.arm(self._since + _PATIENCE)
+        else:
+            self._failed(f"the registry has not answered for {_PATIENCE // _SECOND} s")
 
     def _failed(self, reason: str) -> None:
         if self.error != reason:
