@@ -11,20 +11,35 @@ from gateway.registry.directory import RegistryError
 from gateway.registry.document import DocumentError
 from gateway.registry.releasing import advance
 from gateway.registry.serving import parse_release
+from gateway.registry.shared_reads import SharedReads
 from gateway.registry.store import Store, StoreError
 from gateway.releases import Release
 
 _log = logging.getLogger("sluice.releases")
+_LONGEST_S = 5.0
 
 
 class RegistryReleases:
-    """`texts` gives each model's release as of the last look at the registry; `actor` is this gateway's name."""
+    """`texts` gives each model's release as of the last look at the registry; `actor` is this gateway's name.
 
-    def __init__(self, texts: Callable[[], Mapping[str, str]], open_store: Callable[[], Store], actor: str) -> None:
+    A registry that hangs holds up no more than the one write that met it: nobody waits for a write longer than
+    `longest_s`, and who tries again joins the one under way.
+    """
+
+    def __init__(
+        self,
+        texts: Callable[[], Mapping[str, str]],
+        open_store: Callable[[], Store],
+        actor: str,
+        longest_s: float = _LONGEST_S,
+    ) -> None:
         self._texts = texts
         self._open = open_store
         self._actor = actor
         self._parsed: dict[str, tuple[str, Release | None]] = {}
+        self._longest_s = longest_s
+        self._decisions: dict[str, tuple[Release, EvidenceBundle]] = {}
+        self._writes: SharedReads[str, bool] = SharedReads(self._advance)
 
     def releases(self) -> Mapping[str, Release]:
         """Returns the release of each model that has one; see `ports.ReleaseBook.releases`.
@@ -40,13 +55,22 @@ class RegistryReleases:
 
     async def advance(self, release: Release, bundle: EvidenceBundle) -> bool:
         """Writes a decision down; see `ports.ReleaseBook.advance`."""
-        return await asyncio.to_thread(self._advance, release, bundle)
+        key = release.plan.id
+        self._decisions[key] = release, bundle
+        try:
+            async with asyncio.timeout(self._longest_s):
+                advanced = await self._writes.get(key)
+        except TimeoutError:
+            raise RegistryError(f"release {key}: the registry has not answered for {self._longest_s:g} s") from None
+        self._decisions.pop(key, None)
+        return advanced
 
-    def _advance(self, release: Release, bundle: EvidenceBundle) -> bool:
+    def _advance(self, key: str) -> bool:
+        release, bundle = self._decisions[key]
         try:
             return advance(self._open(), release, bundle, actor=self._actor)
         except (StoreError, DocumentError) as error:
-            raise RegistryError(f"release {release.plan.id}: {error}") from error
+            raise RegistryError(f"release {key}: {error}") from error
 
 
 def _read(name: str, text: str) -> Release | None:
