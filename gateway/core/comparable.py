@@ -16,16 +16,20 @@ _ALONE_SHARE = 0.9
 _MEMORY = 0.02
 
 
-def equal_shares(release: Release) -> bool:
-    """Whether the candidate and stable have about the same traffic."""
+def stable_share(release: Release) -> int:
+    """Returns what is left for stable (basis points) beside the release's arms."""
     plan = release.plan
     if plan.kind is ReleaseKind.AB:
-        rest = BUCKETS - sum(arm.weight for arm in plan.arms)
-        both = plan.arms[0].weight + rest
-        share = plan.arms[0].weight * BUCKETS // both if both else 0
-    else:
-        share = plan.steps[release.progress.step].weight if plan.steps else 0
-    return EQUAL_SHARES[0] <= share <= EQUAL_SHARES[1]
+        return BUCKETS - sum(arm.weight for arm in plan.arms)
+    return BUCKETS - (plan.steps[release.progress.step].weight if plan.steps else 0)
+
+
+def equal_shares(release: Release) -> bool:
+    """Whether the candidate and stable have about the same traffic."""
+    plan, rest = release.plan, stable_share(release)
+    candidate = plan.arms[0].weight if plan.kind is ReleaseKind.AB else BUCKETS - rest
+    both = candidate + rest
+    return both > 0 and EQUAL_SHARES[0] <= candidate * BUCKETS // both <= EQUAL_SHARES[1]
 
 
 class Comparable:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import deque
 
-from gateway.messages import Nanos
+from gateway.messages import Instant, Nanos
 from gateway.releases import PairCounts, RateCounts
 
 NO_PAIRS, NO_RATE = PairCounts(), RateCounts()
@@ -93,32 +93,68 @@ class Pairing:
 class FailurePairing(Pairing):
     """Failures of requests: also how many in a row were the candidate's own, and how the last ones went.
 
-    `in_a_row`: a good answer ends the row; a failure that stable shared neither ends nor lengthens it.
+    A candidate's request waits until it is known which of stable's was closest to it in time, the one before or the one
+    after: what fails is told a batch at a time, and when everything fails one of the two is told first. The newest is
+    paired first; those that are too many for stable are left out. `in_a_row`: a good answer ends the row; a failure
+    that stable shared neither ends nor lengthens it.
     """
 
-    __slots__ = ("in_a_row", "last_candidate", "last_stable")
+    __slots__ = ("_free", "_good", "_serial", "_unseen", "_waiting", "in_a_row", "last_candidate", "last_stable",
+                 "solo")  # fmt: skip
 
     def __init__(self, counts: PairCounts = NO_PAIRS, alone: RateCounts = NO_RATE, in_a_row: int = 0) -> None:
         super().__init__(counts, alone)
         self.in_a_row = in_a_row
+        self.solo = False
+        """Stable gets nothing: nobody is waited for."""
         self.last_candidate: deque[bool] = deque(maxlen=_RECENT)
         self.last_stable: deque[bool] = deque(maxlen=_RECENT)
+        # Whoever waits came after all of stable's that are free: those are let in only while nobody waits.
+        self._waiting: deque[tuple[Instant, bool, int]] = deque(maxlen=_KEPT_CANDIDATE)
+        self._free: deque[tuple[Instant, bool]] = deque(maxlen=_KEPT_STABLE)
+        self._serial = self._good = self._unseen = 0
 
-    def candidate(self, bad: bool) -> bool | None:
+    def request(self, is_candidate: bool, bad: bool, at: Instant) -> None:
+        """Takes a request that ended at `at`."""
+        if is_candidate:
+            self._of_candidate(bad, at)
+        else:
+            self._of_stable(bad, at)
+
+    def _of_candidate(self, bad: bool, at: Instant) -> None:
         self.last_candidate.append(bad)
-        partner = super().candidate(bad)
+        self._serial += 1
+        self._unseen += 1
         if not bad:
-            self.in_a_row = 0
-        elif not partner:
-            self.in_a_row += 1
-        return partner
+            self.in_a_row, self._good = 0, self._serial
+        self._waiting.append((at, bad, self._serial))
+        if self.solo or self._unseen > _KEPT_CANDIDATE:
+            for _, failed, serial in self._waiting:
+                self.alone_bad += failed
+                self.alone_total += 1
+                self.in_a_row += failed and serial > self._good
+            self._waiting.clear()
 
-    def stable(self, bad: bool) -> bool | None:
+    def _of_stable(self, bad: bool, at: Instant) -> None:
         self.last_stable.append(bad)
-        partner = super().stable(bad)
-        if bad and partner and self.in_a_row:
-            self.in_a_row -= 1
-        return partner
+        self._unseen = 0
+        while self._waiting:
+            then, failed, serial = self._waiting.pop()
+            before = self._free and then - self._free[-1][0] <= at - then
+            partner = self._free.pop()[1] if before else bad
+            self.pair(failed, partner)
+            self.in_a_row += failed and not partner and serial > self._good
+            if not before:
+                return
+        self._free.append((at, bad))
+
+    def part(self) -> None:
+        """Lets go of those that wait, and of how the last ones went: another step's traffic says nothing of this."""
+        super().part()
+        self._waiting.clear()
+        self._free.clear()
+        self.last_candidate.clear()
+        self.last_stable.clear()
 
     @property
     def recent(self) -> tuple[RateCounts, RateCounts]:

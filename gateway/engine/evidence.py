@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from gateway.core.comparable import Comparable, equal_shares
+from gateway.core.comparable import Comparable, equal_shares, stable_share
 from gateway.core.disagreement import Disagreement
 from gateway.core.log_histogram import LogHistogram
 from gateway.core.outcome_matching import Outcome, OutcomeMatching
@@ -88,6 +88,7 @@ class Collector:
     def at_step(self, release: Release) -> None:
         """Begins to count for the step that the release is on, if that is another one."""
         self.comparable.equal = equal_shares(release)
+        self.failures.solo = stable_share(release) == 0
         if release.progress.step != self.step:
             self.step = release.progress.step
             self.step_samples = 0
@@ -121,12 +122,12 @@ class Collector:
             self.candidate_samples += 1
             if not self.copies_only:
                 self.step_samples += 1
-            self.failures.candidate(bad)
-            most = self.plan.criteria.consecutive_failures
-            if bad and most is not None and self.failures.in_a_row >= most:
-                self.alarm()
-        elif arm == STABLE:
-            self.failures.stable(bad)
+        elif arm != STABLE:
+            return
+        self.failures.request(arm == self.candidate, bad, finished_at)
+        most = self.plan.criteria.consecutive_failures
+        if most is not None and self.failures.in_a_row >= most:
+            self.alarm()
 
     def executed(self, is_candidate: bool, rows: int, elapsed: Nanos, rest: Nanos, *, beside: bool) -> None:
         """One execution of a version in the release ended well; it had rested before for `rest`.

@@ -29,29 +29,89 @@ def test_each_observation_is_in_one_pair_at_most(seen: list[tuple[bool, bool]]) 
     assert counts.stable_only + counts.both <= sum(stables)
 
 
+def told(pairing: FailurePairing, *batches: tuple[int, str, bool, int]) -> None:
+    """Lets requests end: (instant, "c" or "s" for the arm, whether they failed, how many of them)."""
+    for at, arm, bad, count in batches:
+        for _ in range(count):
+            pairing.request(arm == "c", bad, at)
+
+
 def test_what_troubles_both_speaks_against_nobody() -> None:
     pairing = FailurePairing()
-    for _ in range(100):
-        pairing.stable(True)
-        pairing.candidate(True)
+    for n in range(100):
+        told(pairing, (10 * n, "s", True, 1), (10 * n + 1, "c", True, 1))
+    told(pairing, (1_001, "s", False, 1))
     assert pairing.counts == PairCounts(both=100)
     assert pairing.in_a_row == 0
-    assert pairing.recent == (RateCounts(50, 50), RateCounts(50, 50))
+    assert pairing.recent == (RateCounts(50, 50), RateCounts(49, 50))
+
+
+@pytest.mark.parametrize("first", ["c", "s"])
+def test_when_everything_fails_it_does_not_matter_who_is_told_first(first: str) -> None:
+    pairing, other = FailurePairing(), "s" if first == "c" else "c"
+    for burst, bad in enumerate([False] * 5 + [True] * 5 + [False] * 5):
+        at = 1_000 * burst
+        told(pairing, (at, first, bad, 16), (at + 10, other, bad, 16))
+        assert pairing.in_a_row == 0
+    assert (pairing.counts.candidate_only, pairing.counts.stable_only) == (0, 0)
+    assert pairing.counts.both >= 64
 
 
 def test_failures_in_a_row_are_the_candidates_own() -> None:
     pairing = FailurePairing()
-    for _ in range(3):
-        pairing.stable(False)
-        pairing.candidate(True)
+    for n in range(3):
+        told(pairing, (10 * n, "c", True, 1), (10 * n + 1, "s", False, 1))
     assert pairing.in_a_row == 3
-    pairing.candidate(True)
-    assert pairing.in_a_row == 4, "nobody to compare with yet"
-    pairing.stable(True)
-    assert pairing.in_a_row == 3, "stable failed as well"
-    pairing.stable(False)
-    pairing.candidate(False)
+    told(pairing, (30, "c", True, 1))
+    assert pairing.in_a_row == 3, "stable may be failing as well"
+    told(pairing, (31, "s", True, 1))
+    assert pairing.in_a_row == 3, "it was"
+    told(pairing, (40, "c", True, 1), (41, "s", False, 1))
+    assert pairing.in_a_row == 4
+    told(pairing, (50, "c", True, 1), (51, "c", False, 1), (52, "s", False, 2))
     assert pairing.in_a_row == 0
+
+
+def test_failures_are_paired_with_the_closest_in_time() -> None:
+    pairing = FailurePairing()
+    told(pairing, (0, "s", True, 1), (9, "c", True, 1), (10, "s", False, 1))
+    assert pairing.counts == PairCounts(candidate_only=1), "the one after was closer"
+    told(pairing, (100, "s", True, 1), (101, "c", True, 1), (110, "s", False, 1))
+    assert pairing.counts == PairCounts(candidate_only=1, both=1), "the one before was closer"
+
+
+def test_nobody_is_waited_for_where_stable_gets_nothing() -> None:
+    pairing = FailurePairing()
+    told(pairing, (0, "s", False, 3), (1, "c", True, 2))
+    pairing.part()
+    pairing.solo = True
+    told(pairing, (2, "c", True, 7))
+    assert pairing.in_a_row == 7
+    assert pairing.alone == RateCounts(7, 7)
+
+
+def test_a_candidate_that_gets_everything_by_chance_is_not_let_off() -> None:
+    pairing = FailurePairing()
+    told(pairing, *((n, "c", True, 1) for n in range(65)))
+    assert pairing.in_a_row == 64
+    assert pairing.alone.total == 64
+    told(pairing, (70, "s", False, 1), (71, "c", True, 1), (72, "s", False, 1))
+    assert pairing.counts == PairCounts(candidate_only=1)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans(), st.integers(0, 5)), max_size=300))
+def test_each_request_is_in_one_pair_at_most(seen: list[tuple[bool, bool, int]]) -> None:
+    pairing, at = FailurePairing(), 0
+    for is_candidate, bad, later in seen:
+        at += later
+        pairing.request(is_candidate, bad, at)
+    candidates = [bad for is_candidate, bad, _ in seen if is_candidate]
+    stables = [bad for is_candidate, bad, _ in seen if not is_candidate]
+    counts = pairing.counts
+    assert counts.total + pairing.alone.total <= len(candidates)
+    assert counts.total <= len(stables)
+    assert counts.candidate_only + counts.both + pairing.alone.bad <= sum(candidates)
+    assert counts.stable_only + counts.both <= sum(stables)
 
 
 def test_a_candidate_without_partner_is_alone() -> None:
@@ -112,11 +172,11 @@ def test_slower_executions_lose_their_pairs(quantile: float, slower: float, verd
 def test_what_waits_at_the_end_of_a_step_is_not_paired_in_the_next() -> None:
     latency, failures = LatencyPairing(1, 0.15), FailurePairing()
     latency.observe(False, 1, 100)
-    failures.stable(True)
+    failures.request(False, True, 0)
     latency.part()
     failures.part()
     latency.observe(True, 1, 300)
-    failures.candidate(True)
+    failures.request(True, True, 1)
     assert latency.counts == failures.counts == PairCounts()
 
 

@@ -148,6 +148,34 @@ def test_a_fault_of_both_pauses_and_blames_nobody() -> None:
     run(test())
 
 
+@pytest.mark.parametrize("weight", [2_500, 7_500, 9_000])
+@pytest.mark.parametrize("burst", [1, 32])
+def test_an_outage_blames_nobody_whatever_the_shares_and_whoever_fails_first(weight: int, burst: int) -> None:
+    async def test() -> None:
+        world = Releasing(weight)
+        await world.start(canary(weight, criteria=dataclasses.replace(QUICK, error_rate=0.02)))
+        working = [one.infer for one in world.replicas]
+
+        async def bursts(count: int) -> None:
+            for _ in range(count):
+                asked = [world.ask() for _ in range(burst)]
+                await pause(0.05)
+                assert all(one.pending is not None for one in asked)
+
+        await bursts(200 // burst + 4)
+        fails(world, 1, 1.0)
+        fails(world, 2, 1.0)
+        await bursts(400 // burst + 4)
+        assert world.source.released["m"].progress.status is ReleaseStatus.PAUSED
+        for one, infer in zip(world.replicas, working, strict=True):
+            one.infer = infer  # type: ignore[method-assign]
+        await bursts(400 // burst + 4)
+        assert [bundle.decision.kind for bundle in world.book.bundles] == [DecisionKind.PAUSE]
+        await world.manager.close()
+
+    run(test())
+
+
 @pytest.mark.parametrize("code", [ErrorCode.INVALID_REQUEST, ErrorCode.CANCELLED])
 def test_what_is_the_callers_fault_counts_for_nobody(code: ErrorCode) -> None:
     async def test() -> None:
