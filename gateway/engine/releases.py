@@ -3,7 +3,7 @@
 Level-triggered: each look at the registry gives all releases and what should be loaded at one moment; between looks
 nothing is believed but what this gateway itself decided. Invariants: a rollback takes effect before anything is awaited
 and stays in force until the registry says otherwise; every other decision holds only once the registry has it; who
-loses against another writer looks again; counts outlive the process.
+loses against another writer looks again; nobody's decision waits for a write; counts outlive the process.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Any, Protocol
 from gateway.core.outcome_matching import Outcome
 from gateway.core.release_routes import in_progress
 from gateway.core.rollout import decide
+from gateway.engine.release_decisions import RETRY_ROUNDS, ReleaseDecisions
 from gateway.engine.release_watch import ReleaseWatch
 from gateway.engine.scheduler import VersionScheduler
 from gateway.engine.service import InferService
 from gateway.engine.switched_observer import SwitchedObserver
-from gateway.errors import SourceUnreadable
 from gateway.judgements import Decision, DecisionKind, EvidenceBundle
 from gateway.ports import Clock, ReleaseBook
 from gateway.releases import Release, WallInstant
@@ -29,7 +29,6 @@ _log = logging.getLogger("sluice.releases")
 LOOK_S = 0.25
 _IDLE_S = 5.0
 _SAVE_LOOKS = 8
-_RETRY_LOOKS = 4
 
 
 class CountsKeeper(Protocol):
@@ -66,7 +65,6 @@ class ReleaseControl:
         gateway: str,
     ) -> None:
         """`look` asks for a look at the registry; `gateway` is this gateway's name in records."""
-        self._book = book
         self._service = service
         self._manager = manager
         self._observer = observer
@@ -74,15 +72,15 @@ class ReleaseControl:
         self._clock = clock
         self._wall = wall
         self._ask = look
+        self._book = book
         self._gateway = gateway
         self._known: Mapping[str, Release] = {}
-        self._decided: dict[str, tuple[Release, EvidenceBundle]] = {}
-        """Rollbacks that were decided here, on the release as it was then, until the registry knows."""
         self.watches: dict[str, ReleaseWatch] = {}
         self._leaving: list[ReleaseWatch] = []
         self._last: dict[str, Decision] = {}
         self._wake = asyncio.Event()
-        self._retry_in: dict[str, int] = {}
+        self._saving = asyncio.Lock()
+        self._decisions = ReleaseDecisions(book, self.save, look, self._wake.set)
         self._looks = 0
 
     # ------------------------------------------------------------------ what the registry says
@@ -93,22 +91,18 @@ class ReleaseControl:
             self._known = dict(self._book.releases())
         except Exception:
             _log.exception("reading the releases; going on with those known")
-        for name, (before, _) in list(self._decided.items()):
-            now = self._known.get(name)
-            if now is None or now.plan.id != before.plan.id or now.progress != before.progress:
-                del self._decided[name]
+        for name in self._decisions.looked(self._known):
+            # What spoke against the candidate still does: nobody is sent there in between.
+            watch, release = self.watches.get(name), self._known[name]
+            if watch is not None and watch.release.plan.id == release.plan.id:
+                watch.follow(release)
+                self._judge(name, again=True)
         self._manager.trigger()
         self._wake.set()
 
     def releases(self) -> Mapping[str, Release]:
-        """Returns the release of each model that has one, with what was decided here and is not written down yet."""
-        if not self._decided:
-            return self._known
-        found = dict(self._known)
-        for name, (before, bundle) in self._decided.items():
-            if name in found and bundle.decision.to is not None:
-                found[name] = Release(before.plan, bundle.decision.to)
-        return found
+        """Returns the release of each model that has one, with the rollbacks that are not written down yet."""
+        return self._decisions.in_force(self._known)
 
     def attach(self, scheduler: VersionScheduler) -> None:
         """A version has a new queue: what it does is seen from the first request on."""
@@ -125,33 +119,41 @@ class ReleaseControl:
 
     async def run(self) -> None:
         """Judges until cancelled."""
-        while True:
-            try:
-                await self.round()
-            except Exception:
-                _log.exception("judging releases")
-            try:
-                async with asyncio.timeout(LOOK_S if self._known or self._leaving else _IDLE_S):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
-            self._wake.clear()
+        try:
+            while True:
+                try:
+                    await self.round()
+                except Exception:
+                    _log.exception("judging releases")
+                try:
+                    async with asyncio.timeout(LOOK_S if self._known or self._leaving else _IDLE_S):
+                        await self._wake.wait()
+                except TimeoutError:
+                    pass
+                self._wake.clear()
+        finally:
+            await self._decisions.close()
 
     async def round(self) -> None:
         """Looks at every release once."""
         self._looks += 1
         await self._follow()
+        self._decisions.round()
         for name in sorted(self.watches):
-            await self._judge(name)
+            try:
+                self._judge(name)
+            except Exception:
+                _log.exception("judging the release of %s", name)
         if self._looks % _SAVE_LOOKS == 0:
             await self.save()
 
     async def save(self) -> None:
         """Writes down what was counted since the last time."""
-        for watch in list(self.watches.values()):
-            if watch.saved != watch.collector.changes:
-                watch.saved = watch.collector.changes
-                await self._keeper.save(watch.release.plan.id, watch.document())
+        async with self._saving:
+            for watch in list(self.watches.values()):
+                if watch.saved != watch.collector.changes:
+                    watch.saved = watch.collector.changes
+                    await self._keeper.save(watch.release.plan.id, watch.document())
 
     async def _follow(self) -> None:
         """Brings the watches in line with the releases that there are."""
@@ -184,44 +186,30 @@ class ReleaseControl:
             _log.exception("what was counted of release %s cannot be used: counting anew", release.plan.id)
             return ReleaseWatch(release, self._service, self._clock, None, self._wake.set)
 
-    async def _judge(self, name: str) -> None:
-        if name in self._decided:
-            await self._write(name, *self._decided[name])
-            return
-        watch = self.watches[name]
-        release = self._known.get(name)
-        if release is None or release.plan.id != watch.release.plan.id:
+    def _judge(self, name: str, *, again: bool = False) -> None:
+        """Decides about one release; `again` even if nothing was counted since the last time."""
+        waits = self._decisions.waits(name)
+        watch, release = self.watches[name], self._known.get(name)
+        if waits is DecisionKind.ROLLBACK or release is None or release.plan.id != watch.release.plan.id:
             return
         collector = watch.collector
-        if collector.changes == watch.judged and self._looks % _RETRY_LOOKS:
+        if collector.changes == watch.judged and self._looks % RETRY_ROUNDS and not again:
             return
         watch.judged = collector.changes
         now = self._wall()
-        decision = self._last[name] = decide(release, collector.evidence(), now, intervals=False)
+        decision = decide(release, collector.evidence(), now, intervals=False)
+        back = decision.kind is DecisionKind.ROLLBACK
+        if not back and (waits is not None or (decision.to is not None and not self._decisions.ready(name))):
+            return
+        self._last[name] = decision
         if decision.to is None:
             return
-        bundle = self._bundle(watch, release, now)
         _log.info("release %s: %s: %s", release.plan.id, decision.kind.value, decision.detail)
-        if decision.kind is DecisionKind.ROLLBACK:
-            self._decided[name] = (release, bundle)
+        self._decisions.take(name, release, self._bundle(watch, release, now))
+        if back:
             # Before anything is awaited: from here on nobody is sent to the candidate.
             self._manager.publish()
             self._manager.trigger()
-        await self.save()
-        await self._write(name, release, bundle)
-
-    async def _write(self, name: str, release: Release, bundle: EvidenceBundle) -> None:
-        """Writes a decision down; what cannot be written is tried again, what was decided otherwise is looked at."""
-        if self._retry_in.get(name, 0) > self._looks:
-            return
-        try:
-            await self._book.advance(release, bundle)
-        except SourceUnreadable as error:
-            _log.warning("release %s: the decision cannot be written down: %s", release.plan.id, error)
-            self._retry_in[name] = self._looks + _RETRY_LOOKS
-            return
-        self._retry_in.pop(name, None)
-        self._ask()
 
     def _bundle(self, watch: ReleaseWatch, release: Release, now: WallInstant) -> EvidenceBundle:
         return self._record(watch, release, decide(release, watch.collector.evidence(), now), now)

@@ -19,11 +19,16 @@ _ENDED = (ReleaseStatus.ROLLED_BACK, ReleaseStatus.ENDED)
 
 
 class Book:
-    """A `ReleaseBook` on the source in memory; `away` makes the registry unwritable, `rival` decides first."""
+    """A `ReleaseBook` on the source in memory; `away` makes the registry unwritable, `rival` decides first.
+
+    `hangs` lets writes hang as long as it is set; `tries` counts those that were begun.
+    """
 
     def __init__(self, source: Source) -> None:
         self.source = source
         self.away = False
+        self.hangs = False
+        self.tries = 0
         self.rival: ReleaseStatus | None = None
         self.bundles: list[EvidenceBundle] = []
         self.ended: dict[str, Release] = {}
@@ -32,7 +37,10 @@ class Book:
         return dict(self.source.released)
 
     async def advance(self, release: Release, bundle: EvidenceBundle) -> bool:
+        self.tries += 1
         await pause(0.02)
+        while self.hangs:
+            await pause(0.1)
         if self.away:
             raise SourceUnreadable("away")
         name, to = release.plan.model_name, bundle.decision.to
