@@ -8,10 +8,12 @@ from typing import Any
 
 from gateway.engine.releases import ReleaseControl
 from gateway.engine.switched_observer import SwitchedObserver
-from gateway.errors import SourceUnreadable
+from gateway.errors import ErrorCode, GatewayError, SourceUnreadable
 from gateway.judgements import EvidenceBundle
-from gateway.releases import Release, ReleaseStatus
+from gateway.ports import BackendRequest
+from gateway.releases import Criteria, Release, ReleaseStatus
 from tests.support.engine import SECOND
+from tests.support.releases import plan, running, steps
 from tests.support.swapping import Source, Swapping
 from tests.support.virtual_loop import pause
 
@@ -139,3 +141,25 @@ class Releasing(Swapping):
             sent[number] = sent.get(number, 0) + 1
             await pause(every)
         return sent
+
+
+QUICK = Criteria(latency_increase=None, score_shift=None, nan_rate=None, disagreement_rate=None, outcome_loss=None,
+                 error_rate=0.1)  # fmt: skip
+
+
+def fails(world: Releasing, number: int, share: float) -> None:
+    """Lets a share of the executions of a version fail at the backend."""
+    for one in world.replicas:
+        infer = one.infer
+
+        def failing(request: BackendRequest, done: Any, infer: Any = infer) -> Any:
+            if request.version.number == number and world.rng.random() < share:
+                return infer(request, lambda outcome: done(GatewayError(ErrorCode.BACKEND_FAILED, "planted")))
+            return infer(request, done)
+
+        one.infer = failing  # type: ignore[method-assign]
+
+
+def canary(weight: int = 2_500, **changes: Any) -> Any:
+    given = {"criteria": QUICK, "steps": steps(weight, 10_000), "shadow_share": 0} | changes
+    return running(plan(**given))

@@ -3,41 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import pytest
 
 from gateway.core.outcome_matching import Outcome
-from gateway.errors import ErrorCode, GatewayError
+from gateway.errors import ErrorCode
 from gateway.judgements import DecisionKind
-from gateway.ports import BackendRequest
-from gateway.releases import Criteria, ReleaseStatus
+from gateway.releases import ReleaseStatus
 from gateway.versions import ModelVersion
 from tests.support.engine import SECOND
-from tests.support.releases import plan, running, steps
-from tests.support.releasing import Releasing
+from tests.support.releases import steps
+from tests.support.releasing import QUICK, Releasing, canary, fails
 from tests.support.virtual_loop import pause, run
-
-QUICK = Criteria(latency_increase=None, score_shift=None, nan_rate=None, disagreement_rate=None, outcome_loss=None,
-                 error_rate=0.1)  # fmt: skip
-
-
-def fails(world: Releasing, number: int, share: float) -> None:
-    """Lets a share of the executions of a version fail at the backend."""
-    for one in world.replicas:
-        infer = one.infer
-
-        def failing(request: BackendRequest, done: Any, infer: Any = infer) -> Any:
-            if request.version.number == number and world.rng.random() < share:
-                return infer(request, lambda outcome: done(GatewayError(ErrorCode.BACKEND_FAILED, "planted")))
-            return infer(request, done)
-
-        one.infer = failing  # type: ignore[method-assign]
-
-
-def canary(weight: int = 2_500, **changes: Any) -> Any:
-    given = {"criteria": QUICK, "steps": steps(weight, 10_000), "shadow_share": 0} | changes
-    return running(plan(**given))
 
 
 def test_a_failing_candidate_is_rolled_back_and_gets_nothing_more() -> None:
@@ -148,34 +125,6 @@ def test_a_fault_of_both_pauses_and_blames_nobody() -> None:
     run(test())
 
 
-@pytest.mark.parametrize("weight", [2_500, 7_500, 9_000])
-@pytest.mark.parametrize("burst", [1, 32])
-def test_an_outage_blames_nobody_whatever_the_shares_and_whoever_fails_first(weight: int, burst: int) -> None:
-    async def test() -> None:
-        world = Releasing(weight)
-        await world.start(canary(weight, criteria=dataclasses.replace(QUICK, error_rate=0.02)))
-        working = [one.infer for one in world.replicas]
-
-        async def bursts(count: int) -> None:
-            for _ in range(count):
-                asked = [world.ask() for _ in range(burst)]
-                await pause(0.05)
-                assert all(one.pending is not None for one in asked)
-
-        await bursts(200 // burst + 4)
-        fails(world, 1, 1.0)
-        fails(world, 2, 1.0)
-        await bursts(400 // burst + 4)
-        assert world.source.released["m"].progress.status is ReleaseStatus.PAUSED
-        for one, infer in zip(world.replicas, working, strict=True):
-            one.infer = infer  # type: ignore[method-assign]
-        await bursts(400 // burst + 4)
-        assert [bundle.decision.kind for bundle in world.book.bundles] == [DecisionKind.PAUSE]
-        await world.manager.close()
-
-    run(test())
-
-
 @pytest.mark.parametrize("code", [ErrorCode.INVALID_REQUEST, ErrorCode.CANCELLED])
 def test_what_is_the_callers_fault_counts_for_nobody(code: ErrorCode) -> None:
     async def test() -> None:
@@ -210,82 +159,6 @@ def test_somebody_else_was_quicker() -> None:
         # The pause of a person came first; the paused release shows the same fault and is rolled back on that.
         assert world.book.bundles[-1].release.progress.status is ReleaseStatus.PAUSED
         assert world.book.ended["m"].progress.status is ReleaseStatus.ROLLED_BACK
-        await world.manager.close()
-
-    run(test())
-
-
-def test_a_decision_is_written_once_although_the_registry_cannot_be_read_afterwards() -> None:
-    async def test() -> None:
-        world = Releasing()
-        await world.start(canary(5_000))
-        world.source.error = "away"
-        for _ in range(5):
-            await world.traffic(400)
-        assert world.source.released["m"].progress.step == 1
-        assert world.book.tries == 1, "what is written down again leaves an orphan among the bundles"
-        world.source.error = None
-        await world.traffic(600)
-        assert [bundle.decision.kind for bundle in world.book.bundles] == [DecisionKind.ADVANCE, DecisionKind.PROMOTE]
-        assert world.book.tries == 2
-        await world.manager.close()
-
-    run(test())
-
-
-def test_what_is_undone_in_the_registry_is_decided_again() -> None:
-    async def test() -> None:
-        world = Releasing()
-        await world.start(canary(5_000))
-        before = world.source.released["m"]
-        while not world.book.bundles:
-            await world.traffic(50)
-        world.source.released["m"] = before  # as a registry does that is put back to an older copy
-        await pause(5)
-        await world.traffic(600)
-        assert [bundle.decision.to.step for bundle in world.book.bundles if bundle.decision.to][:2] == [1, 1]
-        assert "m" in world.book.ended
-        await world.manager.close()
-
-    run(test())
-
-
-def test_a_write_that_hangs_keeps_no_rollback_waiting() -> None:
-    async def test() -> None:
-        world = Releasing()
-        await world.start(canary(5_000))
-        world.book.hangs = True
-        while not world.book.tries:
-            await world.traffic(50)
-        fails(world, 2, 1.0)
-        await world.traffic(100)
-        assert world.source.released["m"].progress.step == 0, "the step before is still being written down"
-        assert await world.traffic(300) == {1: 300}
-        world.book.hangs = False
-        await pause(2)
-        assert world.book.ended["m"].progress.status is ReleaseStatus.ROLLED_BACK
-        assert await world.traffic(100) == {1: 100}
-        await world.manager.close()
-
-    run(test())
-
-
-def test_nobody_is_sent_to_a_candidate_that_was_rolled_back_here_when_somebody_moves_the_release() -> None:
-    async def test() -> None:
-        world = Releasing()
-        await world.start(canary())
-        world.book.away = True
-        fails(world, 2, 1.0)
-        await world.traffic(400)
-        for _ in range(3):
-            now = world.source.released["m"]
-            moved = dataclasses.replace(now.progress, status=ReleaseStatus.PAUSED, decision=now.progress.decision + 1)
-            world.source.released["m"] = dataclasses.replace(now, progress=moved)
-            assert await world.traffic(400) == {1: 400}
-        world.book.away = False
-        await pause(3)
-        assert world.book.ended["m"].progress.status is ReleaseStatus.ROLLED_BACK
-        assert world.book.bundles[-1].release.progress.decision == 3
         await world.manager.close()
 
     run(test())
