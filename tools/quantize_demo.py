@@ -67,8 +67,10 @@ def main() -> int:
             sys.executable, "-m", "gateway.cli", "quantize", "publish", case.model.format(folder=folder), "--name",
             case.name, "--calibration", f"{folder}/{case.rows}.calibration.npz", "--evaluation",
             f"{folder}/{case.rows}.evaluation.npz", "--registry", str(registry), "--report",
-            f"{folder}/reports/{case.name}-{case.expected}", "--quiet", *case.options,
+            f"{folder}/reports/{case.name}-{case.expected}", *case.options,
         ]  # fmt: skip
+        if not sys.stderr.isatty():
+            command.append("--quiet")  # a progress bar is for people
         code = subprocess.run(command, cwd=ROOT, check=False).returncode
         wrong += code != case.expected
         verdict = {0: "published", 3: "refused"}.get(code, f"exit code {code}")

@@ -1,10 +1,10 @@
 """INT8 on OpenVINO against FP32 on ONNX Runtime, one row, one thread, alternating in one run.
 
-    python -m tools.quantize_latency [ROUNDS [RESNET50.onnx]]
+    python -m tools.quantize_latency [ROUNDS [FP32.onnx INT8.onnx]]
 
-The trained ResNet-50 of `make resnet50` where it is named; otherwise two shapes with seeded weights (no accuracy is
-claimed): ResNet-50 at 224x224, and BERT-base (12 layers, 768 wide) on 128 tokens. Other work on the machine disturbs
-single figures; the ratio is the median over the rounds' ratios.
+The two graphs of the trained ResNet-50 (`make resnet50` names them); otherwise two shapes with seeded weights (no
+accuracy is claimed): ResNet-50 at 224x224, and BERT-base (12 layers, 768 wide) on 128 tokens. Other work on the machine
+disturbs single figures; the ratio is the median over the rounds' ratios.
 """
 
 from __future__ import annotations
@@ -104,12 +104,15 @@ def _layer(b: Builder, x: str, name: str) -> str:
     return normed(x, linear(gelu, 4 * WIDTH, WIDTH, "narrow"), "fed")
 
 
-def measure(name: str, model: onnx.ModelProto, rows: dict[str, Any]) -> str:
-    """Returns one line of figures."""
+def measure(name: str, model: onnx.ModelProto, rows: dict[str, Any], int8_file: str | None = None) -> str:
+    """Returns one line of figures; without `int8_file` INT8 is made here, of the same shape."""
     normal, _ = normalise(model)
     output = normal.graph.output[0].name
-    found = calibrate(normal, wanted_tensors(normal, ["openvino"]), from_arrays(name, rows), rows=8, batch=2)
-    int8 = OpenVino(make("openvino", normal, found, Recipe("", "minmax", True, ())).content, [output])
+    if int8_file is None:
+        found = calibrate(normal, wanted_tensors(normal, ["openvino"]), from_arrays(name, rows), rows=8, batch=2)
+        int8 = OpenVino(make("openvino", normal, found, Recipe("", "minmax", True, ())).content, [output])
+    else:
+        int8 = OpenVino(int8_file, [output])
     fp32 = OnnxRuntime(normal.SerializeToString(), [output])
     one = {key: array[:1] for key, array in rows.items()}
     old, new = evaluation.race([lambda: fp32.run(one), lambda: int8.run(one)])
@@ -127,7 +130,7 @@ def main() -> None:
     rng = np.random.default_rng(0)
     if len(sys.argv) > 2:
         rows = {"image": next(iter(calibration()))["image"][:8]}
-        print(measure("ResNet-50, trained", onnx.load(sys.argv[2]), rows), flush=True)
+        print(measure("ResNet-50, trained", onnx.load(sys.argv[2]), rows, sys.argv[3]), flush=True)
         return
     pictures = {"x": rng.normal(size=(8, 3, 224, 224)).astype(np.float32)}
     print(measure("ResNet-50", resnet50(), pictures), flush=True)
