@@ -11,6 +11,7 @@ from typing import Any
 from quantize.gate import PASS
 from quantize.layers import spread
 from quantize.pipeline import Outcome
+from quantize.report_html import milliseconds
 from quantize.runtimes import versions
 
 SCHEMA_VERSION = 1
@@ -130,7 +131,8 @@ def _target_lines(target: dict[str, Any]) -> list[str]:
         lines.append(f"  a row alone and in batches differs by {target['batch_difference']:.1e} of the range")
     for speed in target["latency"]:
         lines.append(
-            f"  batch {speed['rows']}: FP32 {speed['fp32_ms']:.3g} ms, INT8 {speed['int8_ms']:.3g} ms, "
+            f"  batch {speed['rows']}: FP32 {milliseconds(speed['fp32_ms'])}, "
+            f"INT8 {milliseconds(speed['int8_ms'])}, "
             f"{speed['gain']:.2f} times as fast"
         )
     if target["tensorrt_rtx"]:

@@ -49,7 +49,7 @@ def html_of(report: dict[str, Any]) -> str:
     )
     body.append(
         "<h2>Made with</h2><section class='card scroll'>"
-        + _pairs(report["environment"] | report["seconds"])
+        + _pairs(report["environment"] | {what: f"{s:.0f} s" for what, s in report["seconds"].items()})
         + "</section>"
     )
     title = escape(f"{report['model']} INT8 report")
@@ -57,6 +57,11 @@ def html_of(report: dict[str, Any]) -> str:
         "<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content='width=device-width,initial-scale=1'>"
         f"<title>{title}</title><style>{_STYLE}</style></head><body><main>{''.join(body)}</main></body></html>\n"
     )
+
+
+def milliseconds(value: float) -> str:
+    """Returns three digits, and no exponent."""
+    return f"{value:,.0f} ms" if value >= 100 else f"{value:.3g} ms"
 
 
 def _badge(verdict: str) -> str:
@@ -123,8 +128,8 @@ def _latency(target: dict[str, Any]) -> str:
     for speed in target["latency"]:
         most = max(speed["fp32_ms"], speed["int8_ms"])
         parts.append(f"<text class=soft x='0' y='{y + 20:.0f}'>batch {speed['rows']}</text>")
-        parts.append(_bar(y, 76, speed["fp32_ms"] / most * 190, "old", f"FP32 {speed['fp32_ms']:.3g} ms"))
-        label = f"INT8 {speed['int8_ms']:.3g} ms ({speed['gain']:.2f}×)"
+        parts.append(_bar(y, 76, speed["fp32_ms"] / most * 190, "old", f"FP32 {milliseconds(speed['fp32_ms'])}"))
+        label = f"INT8 {milliseconds(speed['int8_ms'])} ({speed['gain']:.2f}×)"
         parts.append(_bar(y + 16, 76, speed["int8_ms"] / most * 190, "new", label))
         y += 44
     return (
@@ -175,7 +180,8 @@ def _target(target: dict[str, Any]) -> str:
         "size": f"{target['bytes'] / 1e6:.2f} MB",
         "sha256": target["sha256"],
         "agreement": f"{target['agreement']:.2%}" if "agreement" in target else "",
-        "batch invariance": target["batch_difference"],
+        "on further rows": _further(target["further_rows"]),
+        "alone or in batches": _invariance(target["batch_difference"]),
         "kept float": "; ".join(f"{node}: {why}" for node, why in list(target["kept_float"].items())[:12]),
         "TensorRT-RTX": _built(target["tensorrt_rtx"]),
     }
@@ -186,6 +192,19 @@ def _target(target: dict[str, Any]) -> str:
     )
     shown = _pairs({key: value for key, value in facts.items() if value not in ("", None)})
     return f"<section class='card scroll'><h3>{escape(target['target'])} {_badge(target['verdict'])}</h3>{reasons}{shown}</section>"
+
+
+def _further(found: dict[str, Any] | None) -> str:
+    if not found:
+        return ""
+    return (
+        f"agrees with FP32 on {found['agreement']:.2%} of {found['rows']} rows without labels "
+        f"({found['independent_rows']} independent), at least {found['at_least95']:.2%} (95 %)"
+    )
+
+
+def _invariance(difference: float | None) -> str:
+    return "" if difference is None else f"a row's answer differs by {difference:.1e} of the range"
 
 
 def _built(built: dict[str, Any] | None) -> str:

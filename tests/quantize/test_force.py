@@ -78,8 +78,10 @@ def test_answers_must_agree_on_further_rows(
     model = onnx_models.cnn()
     paths = onnx_models.write(tmp_path, model)
     np.savez(tmp_path / "more.npz", **onnx_models.rows_for(model, 200, 77))
-    code, report = publish(capsys, paths, tmp_path, "--agreement", str(tmp_path / "more.npz"), "--dry-run")
+    code, report = publish(capsys, paths, tmp_path, "--agreement", str(tmp_path / "more.npz"), "--dry-run",
+                           "--report", str(tmp_path / "report"))  # fmt: skip
     assert code == 0, report
+    assert "rows without labels" in (tmp_path / "report" / "report.html").read_text()
     (target,) = report["targets"]
     assert target["further_rows"]["rows"] == 200
     assert 0.97 <= target["further_rows"]["at_least95"] <= target["further_rows"]["agreement"] <= 1.0

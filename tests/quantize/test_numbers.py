@@ -14,6 +14,7 @@ from quantize.gate import FAIL, INSUFFICIENT, PASS, GatePolicy, judge, reference
 from quantize.metrics import metric_of
 from quantize.qdq import quantized_weight
 from quantize.ranges import BINS, METHODS, TensorHistogram, activation_scale, tensor_range
+from quantize.report_html import milliseconds
 
 FINITE = st.floats(-1e6, 1e6, allow_nan=False)
 
@@ -90,6 +91,8 @@ def test_few_rows_never_pass_by_themselves() -> None:
     assert judge(metric_of("top1"), views, views, GatePolicy()).verdict == INSUFFICIENT
     accepted = judge(metric_of("top1"), views, views, GatePolicy(accept_small_evaluation=True))
     assert accepted.verdict == PASS
+    assert accepted.notes == ["20 independent rows are too few: 500 are needed to see a loss of one point; accepted "
+                              "(--accept-small-evaluation)"]  # fmt: skip
 
 
 def test_nan_is_a_failure_whatever_the_metric() -> None:
@@ -127,3 +130,9 @@ def test_auc_counts_ties_as_half() -> None:
 def test_reference_must_beat_the_commonest_answer() -> None:
     assert reference_problems(metric_of("top1"), outputs(1000, 1000))  # one class only: guessing is as good
     assert not reference_problems(metric_of("agreement"), outputs(10, 1000))
+
+
+def test_times_are_written_without_exponents() -> None:
+    assert [milliseconds(t) for t in (0.01234, 7.0, 81.52, 134.2, 999.6, 3576.4)] == [
+        "0.0123 ms", "7 ms", "81.5 ms", "134 ms", "1,000 ms", "3,576 ms",
+    ]  # fmt: skip
