@@ -35,9 +35,9 @@ class LayerError:
 
 
 def layer_errors(
-    model: onnx.ModelProto, placement: Placement, calibration: Calibration, form: Form, source: Source, rows: int = 4
+    model: onnx.ModelProto, placement: Placement, calibration: Calibration, form: Form, source: Source, rows: int
 ) -> list[LayerError]:
-    """Returns every quantized operator's own error over a few calibration rows, the worst first."""
+    """Returns every quantized operator's own error over `rows` calibration rows, run at once; the worst first."""
     batch = next(iter(source.batches(rows, rows)))
     by_name = {node.name: node for node in model.graph.node}
     found = []

@@ -232,7 +232,8 @@ def _errors(
     graph = Graph(model)
     form = form_of(target, graph, recipe)
     placement = place(graph, style=form.style, keep_float=recipe.keep_float)
-    return layer_errors(model, placement, found, form, outcome.prepared.calibration)
+    rows = min(4, outcome.prepared.largest)
+    return layer_errors(model, placement, found, form, outcome.prepared.calibration, rows)
 
 
 def _note_layers(outcome: Outcome, target: str) -> None:

@@ -9,6 +9,7 @@ unpickles code.
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -54,12 +55,14 @@ def export_file(path: Path, rows: Mapping[str, NDArray[Any]]) -> onnx.ModelProto
     """
     torch = _torch(str(path))
     try:
-        if path.suffix in PROGRAMS:
-            module = torch.export.load(str(path))
-            names = list(module.graph_signature.user_inputs)
-        else:
-            module = torch.jit.load(str(path), map_location="cpu")
-            names = [argument.name for argument in module.forward.schema.arguments[1:]]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # TorchScript calls itself deprecated
+            if path.suffix in PROGRAMS:
+                module = torch.export.load(str(path))
+                names = list(module.graph_signature.user_inputs)
+            else:
+                module = torch.jit.load(str(path), map_location="cpu")
+                names = [argument.name for argument in module.forward.schema.arguments[1:]]
     except Exception as error:
         kind = "torch.export program" if path.suffix in PROGRAMS else "TorchScript file"
         raise BadInput(f"{path}: not a readable {kind} ({str(error).strip().splitlines()[0][:200]})") from error
@@ -89,10 +92,13 @@ def _exported(torch: Any, where: str, module: Any, examples: dict[str, Any], *, 
     names = list(examples)
     axes = {} if fixed else {name: {0: "rows"} for name in [*names, "output"]}
     try:
-        torch.onnx.export(
-            module, tuple(examples.values()), buffer, input_names=names, output_names=["output"], opset_version=OPSET,
-            dynamic_axes=axes, dynamo=False,
-        )  # fmt: skip
+        with warnings.catch_warnings():
+            # It calls itself deprecated; the new exporter writes another graph every other release.
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                module, tuple(examples.values()), buffer, input_names=names, output_names=["output"],
+                opset_version=OPSET, dynamic_axes=axes, dynamo=False,
+            )  # fmt: skip
     except Exception as error:
         raise UnsupportedModel(f"{where}: torch.onnx.export: {str(error)[:300]}") from error
     return onnx.load_from_string(buffer.getvalue())

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from gateway import cli
@@ -72,6 +73,21 @@ def test_a_good_model_is_published_and_verifies(
     )
     assert cli.main(["quantize", "verify", str(folder), "--json"]) == 0
     assert set(json.loads(capsys.readouterr().out)["targets"]) == {"openvino", "onnxruntime"}
+
+
+def test_a_model_that_takes_one_row(capsys: pytest.CaptureFixture[str], tmp_path: Path, registry: Path) -> None:
+    any_rows = onnx_models.cnn()
+    paths = onnx_models.write(tmp_path, any_rows)
+    one_row = onnx.ModelProto.FromString(any_rows.SerializeToString())
+    for tensor in (*one_row.graph.input, *one_row.graph.output):
+        tensor.type.tensor_type.shape.dim[0].dim_value = 1
+    onnx.save(one_row, paths[0])
+    code, report = publish(capsys, paths, registry, "--target", "openvino", "--target", "tensorrt")
+    assert code == 0, report
+    assert report["layers"]["worst_first"]
+    manifest = parse_manifest((registry / "tiny" / "1" / "manifest.json").read_bytes())
+    assert manifest.max_batch_size <= 1
+    assert cli.main(["quantize", "verify", str(registry / "tiny" / "1"), "--json"]) == 0
 
 
 def test_an_engine_says_what_it_was_built_for(
