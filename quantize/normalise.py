@@ -90,6 +90,8 @@ def _drop_initialiser_inputs(model: onnx.ModelProto) -> None:
     real = [value for value in model.graph.input if value.name not in weights]
     del model.graph.input[:]
     model.graph.input.extend(real)
+    # Before IR version 4 every weight had to be an input.
+    model.ir_version = max(model.ir_version, 4)
 
 
 def _unpack_constants(model: onnx.ModelProto, steps: list[str]) -> None:

@@ -207,7 +207,9 @@ def _climb(target: str, outcome: Outcome, models: _Models, progress: Progress) -
             best = result
             break
     if best is None:
-        raise UnsupportedModel(f"{target}: no recipe gives a usable graph")
+        tried = [attempt for attempt in outcome.attempts if attempt["target"] == target]
+        why = dict.fromkeys(reason for attempt in tried for reason in attempt["reasons"])
+        raise UnsupportedModel(f"{target}: no recipe gives a usable graph: {'; '.join(why)}")
     if outcome.policy.force and best.covered is None and not best.judgement.faults:
         complete(best, outcome.prepared, outcome.policy, progress)
     outcome.results[target] = best

@@ -65,9 +65,12 @@ class OpenVino:
         self.compiled = core.compile_model(graph, "CPU", settings)
         self._request = self.compiled.create_infer_request()
         self._outputs = list(outputs)
+        # An input that nothing reads is an input of the model and not of the compiled graph.
+        self._read = {name for port in self.compiled.inputs for name in port.get_names()}
 
     def run(self, feed: Feed) -> Arrays:
-        results = self._request.infer(dict(feed), share_inputs=True)
+        read = {name: array for name, array in feed.items() if name in self._read}
+        results = self._request.infer(read, share_inputs=True)
         return {name: np.array(results[name]) for name in self._outputs}
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from onnx import helper
 
 from gateway import cli
 from gateway.backends.device import NO_DEVICE
@@ -88,6 +92,45 @@ def test_a_model_that_takes_one_row(capsys: pytest.CaptureFixture[str], tmp_path
     manifest = parse_manifest((registry / "tiny" / "1" / "manifest.json").read_bytes())
     assert manifest.max_batch_size <= 1
     assert cli.main(["quantize", "verify", str(registry / "tiny" / "1"), "--json"]) == 0
+
+
+def test_a_model_of_old_with_its_weights_as_inputs(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, registry: Path
+) -> None:
+    model = onnx_models.cnn(opset=13)
+    paths = onnx_models.write(tmp_path, model)
+    model.ir_version = 3
+    for tensor in model.graph.initializer:
+        model.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    onnx.save(model, paths[0])
+    code, report = publish(capsys, paths, registry, "--target", "openvino", "--target", "onnxruntime")
+    assert code == 0, report
+    manifest = parse_manifest((registry / "tiny" / "1" / "manifest.json").read_bytes())
+    assert [spec.name for spec in manifest.inputs] == ["x"]
+
+
+def test_an_input_that_nothing_reads(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, registry: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Callers send it all the same, and the engine that serves must not mind."""
+    model = onnx_models.cnn()
+    paths = onnx_models.write(tmp_path, model)
+    model.graph.input.append(onnx_models.value("unread", onnx.TensorProto.FLOAT, "rows", 2))
+    onnx.save(model, paths[0])
+    for path in paths[1:]:
+        arrays = dict(np.load(path))
+        arrays["unread"] = np.random.default_rng(0).normal(size=(len(arrays["x"]), 2)).astype(np.float32)
+        np.savez(path, **arrays)
+    code, report = publish(capsys, paths, registry, "--target", "openvino", "--target", "tensorrt")
+    assert code == 0, report
+    folder = registry / "tiny" / "1"
+    assert cli.main(["quantize", "verify", str(folder), "--json"]) == 0
+    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", types.ModuleType("triton_python_backend_utils"))
+    served = importlib.import_module("gateway.backends.triton_models.onnx_model")
+    engine = served.OpenVinoEngine(str(folder / "artifacts" / "openvino" / "model.onnx"), 1, ["logits"], {})
+    rows = np.load(paths[2])
+    answers = [engine.run({name: rows[name][:2] for name in names}, False)[0] for names in (["x"], ["x", "unread"])]
+    assert np.array_equal(*answers)
 
 
 def test_an_engine_says_what_it_was_built_for(

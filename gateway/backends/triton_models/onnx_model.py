@@ -61,11 +61,17 @@ class OpenVinoEngine:
         settings = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1", "INFERENCE_PRECISION_HINT": precision}
         if threads:
             settings["INFERENCE_NUM_THREADS"] = threads
-        self._request = core.compile_model(graph, "CPU", settings).create_infer_request()
+        compiled = core.compile_model(graph, "CPU", settings)
+        self._request = compiled.create_infer_request()
         self._outputs = outputs
+        # An input that nothing reads is an input of the model and not of the compiled graph.
+        self._read = {name for port in compiled.inputs for name in port.get_names()}
+        self._ports = len(compiled.inputs)
 
     def run(self, feed, last):
         """Returns the outputs in configured order; with `last`, as views that live until the next run."""
+        if len(feed) > self._ports:
+            feed = {name: array for name, array in feed.items() if name in self._read}
         results = self._request.infer(feed, share_inputs=True, share_outputs=last)
         return [results[name] for name in self._outputs]
 
