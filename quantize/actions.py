@@ -120,6 +120,10 @@ def evaluate(parsed: argparse.Namespace, policy: Policy, progress: Progress) -> 
             new = engine(str(parsed.int8), [output], threads=policy.threads)
         except Exception as error:
             raise UnsupportedModel(f"{parsed.int8}: {target} cannot load it ({str(error)[:200]})") from error
+        try:
+            new.run({name: array[:1] for name, array in summary.first.inputs.items()})
+        except Exception as error:
+            raise UnsupportedModel(f"{parsed.int8}: does not take these rows ({str(error)[-200:].strip()})") from error
         answers = outputs_of(new, output, source, batch=largest, most=policy.evaluation_rows, progress=progress)
         judged = judge(metric, reference, answers, gate, f"batch {largest}")
         baseline = engine(normal.SerializeToString(), [output], threads=policy.threads)

@@ -142,12 +142,19 @@ def agreement(fp32: Outputs, int8: Outputs, policy: GatePolicy, judgement: Judge
 
 
 def reference_problems(metric: Metric, fp32: Outputs) -> list[str]:
-    """Returns why the FP32 model itself is no yardstick: NaN, or not better than the simplest guess."""
+    """Returns why the FP32 model itself is no yardstick: NaN, or not better than the simplest guess.
+
+    Raises:
+        BadInput: a metric of the caller's fails on it.
+    """
     if not fp32.finite:
         return ["FP32 answers NaN or infinity on the evaluation rows"]
-    if not metric.needs_labels or metric.baseline is None:
+    if not metric.needs_labels:
         return []
-    score, simplest = metric.score(fp32.values, fp32.labels, fp32.values), metric.baseline(fp32.labels)
+    score = metric.score(fp32.values, fp32.labels, fp32.values)
+    if metric.baseline is None:
+        return []
+    simplest = metric.baseline(fp32.labels)
     better = score > simplest if metric.higher_is_better else score < simplest
     if better:
         return []

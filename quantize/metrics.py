@@ -44,6 +44,17 @@ class Metric:
         return fp32 - int8 if self.higher_is_better else int8 - fp32
 
 
+def _number(name: str, function: Callable[..., Any], outputs: Array, labels: Array) -> float:
+    """Returns what a caller's function says. Whatever goes wrong inside it is said as bad input."""
+    try:
+        found = float(function(outputs, labels))
+    except Exception as error:
+        raise BadInput(f"metric {name}: fails with {type(error).__name__}: {str(error)[:200]}") from error
+    if not np.isfinite(found):
+        raise BadInput(f"metric {name}: gives {found}, not a number")
+    return found
+
+
 def metric_of(name: str) -> Metric:
     """Returns the metric that a name or `module:function` stands for.
 
@@ -56,7 +67,7 @@ def metric_of(name: str) -> Metric:
         function = load_function(name)
         return Metric(
             name,
-            lambda outputs, labels, _: float(function(outputs, labels)),
+            lambda outputs, labels, _: _number(name, function, outputs, labels),
             higher_is_better=bool(getattr(function, "higher_is_better", True)),
             is_share=bool(getattr(function, "is_share", True)),
         )

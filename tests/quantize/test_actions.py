@@ -65,6 +65,20 @@ def test_evaluate_refuses_another_model(
     assert cli.main([*command, "--target", "onnxruntime", "--quiet"]) == 3
 
 
+def test_evaluate_refuses_a_graph_of_other_rows(
+    capsys: pytest.CaptureFixture[str], paths: tuple[str, str, str], tmp_path: Path
+) -> None:
+    b = onnx_models.Builder()
+    b.node("MatMul", ["x", b.weight("w", 4, 5)], "logits")
+    rows = onnx_models.value("x", onnx.TensorProto.FLOAT, "rows", 4)
+    other = b.model([rows], [onnx_models.value("logits", onnx.TensorProto.FLOAT, "rows", 5)])
+    onnx.save(other, str(tmp_path / "other.onnx"))
+    command = ["quantize", "evaluate", paths[0], str(tmp_path / "other.onnx"), "--evaluation", paths[2], "--quiet"]
+    for target in ("openvino", "onnxruntime"):
+        assert cli.main([*command, "--target", target]) == 4
+        assert "does not take these rows" in capsys.readouterr().err
+
+
 def test_an_older_opset_is_raised(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     onnx.save(onnx_models.cnn(opset=13), str(tmp_path / "old.onnx"))
     assert cli.main(["quantize", "inspect", str(tmp_path / "old.onnx"), "--json"]) == 0
