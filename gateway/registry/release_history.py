@@ -6,6 +6,7 @@ Invariant: what is said of a decision comes from its bundle, whose content is ch
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import Any
 
 from gateway.judgements import EvidenceBundle
@@ -15,7 +16,7 @@ from gateway.registry.document import DocumentError, Reader, parse_object
 from gateway.registry.pointing import pointer_of
 from gateway.registry.release_commands import model_of
 from gateway.registry.release_document import read_plan, render_plan, render_rejection, render_release
-from gateway.registry.releasing import RELEASES_FOLDER
+from gateway.registry.releasing import PASSED_OVER, RELEASES_FOLDER
 from gateway.registry.serving import ServingPointer
 from gateway.registry.store import Store
 from gateway.registry.switching import NotInRegistry
@@ -59,7 +60,10 @@ def release_of(store: Store, release_id: str) -> Release:
     bundles = bundles_of(store, release_id)
     if bundles:
         last = bundles[-1]
-        return Release(last.release.plan, last.decision.to or last.release.progress)
+        stands = last.decision.to or last.release.progress
+        if stands.status is ReleaseStatus.QUEUED:
+            stands = replace(stands, status=ReleaseStatus.ENDED, detail=PASSED_OVER)
+        return Release(last.release.plan, stands)
     plan = _plan(store, model, release_id)
     return Release(plan, ReleaseProgress(status=ReleaseStatus.ENDED, detail="it never started"))
 

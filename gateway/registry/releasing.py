@@ -25,6 +25,7 @@ from gateway.releases import Release, ReleaseKind, ReleasePlan, ReleaseProgress,
 
 RELEASES_FOLDER = "releases"
 MOST_REJECTED = 100
+PASSED_OVER = "it never started: when its turn came, its version was the stable one or had been rolled back"
 
 
 class NotAsItWas(Exception):
@@ -81,10 +82,17 @@ def transact(
     plan = bundle.release.plan
     parts = [write_bundle(store, part) for part in (ended, bundle) if part is not None]
     step("bundled")
+    waited: tuple[ReleasePlan, ...] = ()
+
+    def changed(before: ServingPointer | None) -> ServingPointer:
+        nonlocal waited
+        waited = before.queued if before is not None else ()
+        return change(before, parts[-1])
+
     after = change_pointer(
         store,
         plan.model_name,
-        lambda before: change(before, parts[-1]),
+        changed,
         iso(bundle.at),
         actor,
         f"release {plan.id}: {bundle.decision.detail}",
@@ -94,7 +102,7 @@ def transact(
     step("pointed")
     for part in parts:
         note(store, part, actor)
-    _note_queued(store, plan, after, bundle.at)
+    _note_queued(store, plan, waited, after, bundle.at)
     step("journalled")
     return after
 
@@ -208,16 +216,21 @@ def mend_journal(store: Store, model: str) -> int:
     return len(missing)
 
 
-def _note_queued(store: Store, ended: ReleasePlan, after: ServingPointer, at: int) -> None:
-    """Tells the journal that a queued release took the place of one that ended."""
-    if after.release is None or after.release.plan.id == ended.id:
-        return
-    plan = after.release.plan
-    entry = journal.Entry(
-        at=iso(at), actor=plan.actor, action="release start", model=plan.model_name, version=plan.candidate,
-        reason=f"{ended.id} has ended", more={"release": plan.id, "decision": 0, "status": "running", "step": 0},
-    )  # fmt: skip
-    journal.note(store, entry)
+def _note_queued(
+    store: Store, ended: ReleasePlan, waited: tuple[ReleasePlan, ...], after: ServingPointer, at: int
+) -> None:
+    """Tells the journal which of those that `waited` took the place of one that ended, and which were passed over."""
+    still = {plan.id for plan in after.queued} | {ended.id}
+    for plan in waited:
+        if plan.id in still:
+            continue
+        starts = after.release is not None and after.release.plan.id == plan.id
+        entry = journal.Entry(
+            at=iso(at), actor=plan.actor, action="release start" if starts else "release finish",
+            model=plan.model_name, version=plan.candidate, reason=f"{ended.id} has ended" if starts else PASSED_OVER,
+            more={"release": plan.id, "decision": 0, "status": "running" if starts else "ended", "step": 0},
+        )  # fmt: skip
+        journal.note(store, entry)
 
 
 def iso(at: int) -> str:

@@ -16,8 +16,9 @@ from gateway.registry.release_commands import (
     promote_release,
     rollback_release,
 )
-from gateway.registry.release_history import release_entries
+from gateway.registry.release_history import release_entries, release_of
 from gateway.registry.release_starting import MOST_QUEUED, start_release
+from gateway.registry.releasing import PASSED_OVER
 from gateway.registry.switching import PublishError
 from gateway.releases import Arm, Criteria, ReleaseKind, ReleaseStatus, SupersedePolicy
 from tests.support.registry import publish
@@ -80,6 +81,13 @@ def test_a_queued_release_of_what_is_stable_or_rejected_by_then_is_passed_over(s
     release = pointer_now(store).release
     assert release is not None
     assert release.plan.candidate == 3
+    passed_over = release_of(store, "m-r2").progress
+    assert (passed_over.status, passed_over.detail) == (ReleaseStatus.ENDED, PASSED_OVER)
+    found = [(entry["release"], entry["action"]) for entry in reversed(release_entries(store, "m", 9))]
+    assert found[:3] == [("m-r1", "release start"), ("m-r2", "release start"), ("m-r3", "release start")]
+    assert sorted(found[3:]) == [
+        ("m-r1", "release rollback"), ("m-r2", "release finish"), ("m-r3", "release start"),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("dies_at", ["claimed", "bundled", "pointed"])
