@@ -111,24 +111,30 @@ def _slower(name: str, pairs: PairCounts, bounds: _Bounds) -> CriterionResult:
     )  # fmt: skip
 
 
-def _rate(name: str, counts: RateCounts, limit: float, bounds: _Bounds) -> CriterionResult:
+def _rate(
+    name: str, counts: RateCounts, limit: float, bounds: _Bounds, fail_at: float | None = None
+) -> CriterionResult:
+    fail_at = bounds.fail_at if fail_at is None else fail_at
     against = sequential.log_above(counts.bad, counts.total, limit)
     favour = sequential.log_under(counts.bad, counts.total, limit)
     low, high = sequential.rate_interval(counts.bad, counts.total, bounds.level) if bounds.intervals else (None, None)
     return CriterionResult(
-        name=name, verdict=bounds.verdict(counts.total, against, favour, bounds.fail_at), samples=counts.total,
-        candidate_bad=counts.bad, log_against=against, fail_at=bounds.fail_at, log_for=favour,
+        name=name, verdict=bounds.verdict(counts.total, against, favour, fail_at), samples=counts.total,
+        candidate_bad=counts.bad, log_against=against, fail_at=fail_at, log_for=favour,
         enough_at=bounds.enough_at, estimate=counts.bad / counts.total if counts.total else None, low=low, high=high,
         limit=limit, tolerated=limit,
     )  # fmt: skip
 
 
 def _alone(evidence: Evidence, size: float, bounds: _Bounds) -> CriterionResult:
-    """Requests without a partner are held to what stable failed at most before, plus the stated size."""
+    """Requests without a partner are held to what stable failed at most before, plus the stated size.
+
+    What stable failed at most is wrong with half of this test's part of `alpha`; the other half is left for the rest.
+    """
     pairs = evidence.errors
     stable_bad = pairs.stable_only + pairs.both
     past = sequential.rate_interval(stable_bad, pairs.total, bounds.level)[1] if pairs.total else 0.0
-    return _rate(ALONE, evidence.alone, min(0.99, past + size), bounds)
+    return _rate(ALONE, evidence.alone, min(0.99, past + size), bounds, bounds.fail_at + math.log(2.0))
 
 
 def _shift(evidence: Evidence, limit: float, bounds: _Bounds) -> CriterionResult:
