@@ -97,6 +97,8 @@ class Collector:
             self.nans.part()
             for pairing in self.latency.values():
                 pairing.part()
+            for bins in self.scores.values():
+                bins.part()
 
     @property
     def copies_only(self) -> bool:

@@ -12,6 +12,7 @@ from gateway.core.log_histogram import LogHistogram
 from gateway.core.outcome_matching import Outcome, OutcomeMatching
 from gateway.core.pairing import FailurePairing, LatencyPairing, Pairing, block_length
 from gateway.core.score_bins import ScoreBins, scores_of
+from gateway.core.sequential import distance
 from gateway.releases import PairCounts, RateCounts
 
 
@@ -203,8 +204,9 @@ def test_scores_are_counted_over_the_deciles_of_the_first_of_stable() -> None:
     bins.add(rng.random(100), is_candidate=True)
     bins.add(rng.random(500), is_candidate=False)
     assert bins.counts == ((0,) * 10, (0,) * 10), "what the bins are made of is not counted"
-    bins.add(rng.random(10_000), is_candidate=False)
-    bins.add(rng.random(10_000) * 1.5, is_candidate=True)
+    for _ in range(500):
+        bins.add(rng.random(20), is_candidate=False)
+        bins.add(rng.random(20) * 1.5, is_candidate=True)
     stable, candidate = bins.counts
     assert sum(stable) == sum(candidate) == 10_000
     assert max(stable) < 1_400
@@ -212,6 +214,24 @@ def test_scores_are_counted_over_the_deciles_of_the_first_of_stable() -> None:
     bins.add(np.array([np.nan, np.inf]), is_candidate=True)
     assert sum(bins.counts[1]) == 10_000
     assert scores_of(np.array([[1.0, 3.0], [5.0, 4.0], [0.0, 9.0]]), [0, 2]).tolist() == [3.0, 9.0]
+
+
+def test_scores_of_equal_versions_stay_equal_although_traffic_and_shares_change() -> None:
+    """By day at a small share, by night at a large one: the mixtures of what each arm got are unlike."""
+    import numpy as np
+
+    rng, bins = np.random.default_rng(4), ScoreBins()
+    bins.add(rng.random(600), is_candidate=False)
+    for share, shift, requests in ((0.01, 0.0, 60_000), (0.5, 0.3, 20_000), (1.0, 0.6, 20_000)):
+        bins.part()
+        for _ in range(requests // 10):
+            to_candidate = rng.random(10) < share
+            values = rng.random(10) + shift
+            bins.add(values[~to_candidate], is_candidate=False)
+            bins.add(values[to_candidate], is_candidate=True)
+    stable, candidate = bins.counts
+    assert sum(stable) == sum(candidate) > 9_000
+    assert distance(stable, candidate) < 0.03
 
 
 # ---------------------------------------------------------------------- outcomes
