@@ -14,7 +14,7 @@ from gateway.core.comparable import Comparable, equal_shares, stable_share
 from gateway.core.disagreement import Disagreement
 from gateway.core.log_histogram import LogHistogram
 from gateway.core.outcome_matching import Outcome, OutcomeMatching
-from gateway.core.pairing import FailurePairing, LatencyPairing, Pairing, block_length
+from gateway.core.pairing import FailurePairing, LatencyPairing, block_length
 from gateway.core.score_bins import ScoreBins
 from gateway.engine.answer_looks import MOST_OUTPUTS, look_at
 from gateway.engine.batch import PendingRequest
@@ -54,7 +54,7 @@ class Collector:
         self.failures = FailurePairing(
             _pairs(found, "errors"), RateCounts(*found.get("alone", (0, 0))), found.get("in_a_row", 0)
         )
-        self.nans = Pairing(_pairs(found, "nans"))
+        self.nans = FailurePairing(_pairs(found, "nans"))
         allowed = criteria.latency_increase or 0.0
         quantiles = criteria.latency_quantiles if criteria.latency_increase is not None else ()
         self.latency = {
@@ -140,7 +140,9 @@ class Collector:
             for pairing in self.latency.values():
                 pairing.observe(is_candidate, rows, elapsed, rest, equal=self.comparable.equal)
 
-    def answered(self, is_candidate: bool, answers: Sequence[tuple[PendingRequest, InferResponse]]) -> None:
+    def answered(
+        self, is_candidate: bool, answers: Sequence[tuple[PendingRequest, InferResponse]], at: Instant
+    ) -> None:
         """Requests that the release had routed were answered, in one batch."""
         criteria = self.plan.criteria
         paired = not self.copies_only  # stable's alone would be compared with nothing
@@ -153,9 +155,8 @@ class Collector:
             label_output=self.plan.outputs[0].output if self.plan.outputs else "",
         )
         if looks.nans is not None:
-            take = self.nans.candidate if is_candidate else self.nans.stable
             for bad in looks.nans:
-                take(bad)
+                self.nans.request(is_candidate, bad, at)
         for output, values in looks.scores.items():
             bins = self.scores.get(output)
             if bins is None:

@@ -48,7 +48,7 @@ class ArmTap:
         if not mine:
             return
         if self.is_candidate or self.arm == STABLE:
-            watch.collector.answered(self.is_candidate, mine)
+            watch.collector.answered(self.is_candidate, mine, watch.now())
         if self.arm == STABLE and watch.copying:
             for member, response in mine:
                 watch.shadow.offer(member, response)

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 
+from gateway.engine.evidence import Collector
 from gateway.judgements import DecisionKind
-from gateway.releases import ReleaseStatus
+from gateway.messages import InferResponse, ResponseHead
+from gateway.releases import Criteria, ReleaseStatus
+from gateway.tensors import DataType, TensorSpec
 from tests.support.releasing import QUICK, Releasing, canary, fails
 from tests.support.virtual_loop import pause, run
 
@@ -114,3 +120,23 @@ def test_nobody_is_sent_to_a_candidate_that_was_rolled_back_here_when_somebody_m
         await world.manager.close()
 
     run(test())
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_callers_who_send_nan_to_both_speak_against_nobody(first: bool) -> None:
+    head = ResponseHead("m", "1", (TensorSpec("y", DataType.FP32, (1, 1)),))
+    release = canary(5_000, criteria=Criteria(score_shift=None, outcome_loss=None))
+    collector = Collector(release.plan)
+    collector.at_step(release)
+
+    def batch(is_candidate: bool, value: float, at: int) -> None:
+        answer = InferResponse(head, "", [np.float32([value]).tobytes()])
+        member: Any = SimpleNamespace(checked=SimpleNamespace(rows=1))
+        collector.answered(is_candidate, [(member, answer)] * (16 if is_candidate else 32), at)
+
+    for burst, value in enumerate([1.0, np.nan] * 20):
+        batch(first, value, 1_000 * burst)
+        batch(not first, value, 1_000 * burst + 10)
+    counts = collector.evidence().nans
+    assert (counts.candidate_only, counts.stable_only) == (0, 0)
+    assert counts.both >= 19 * 16
