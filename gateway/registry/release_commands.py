@@ -5,10 +5,12 @@ What is done holds for the release as it is at that moment, whatever a gateway d
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
 from gateway.judgements import Decision, DecisionKind, EvidenceBundle
+from gateway.registry import layout
 from gateway.registry.pointing import pointer_of
 from gateway.registry.releasing import NotAsItWas, Written, applied, iso, mend_journal, transact
 from gateway.registry.serving import ServingPointer
@@ -112,8 +114,9 @@ def rollback_release(
 def model_of(release_id: str) -> str:
     """Returns the model whose release has that id (`<model>-r<n>`). Raises NotInRegistry."""
     model, mark, number = release_id.rpartition("-r")
-    if not mark or not model or not number.isdecimal() or not number.isascii():
-        raise NotInRegistry(f"{release_id!r} is not the id of a release (<model>-r<number>)")
+    # What is not a model's name must not become a path, not even one that is only read.
+    if not mark or not layout.is_model_name(model) or re.fullmatch("[0-9]{1,12}", number) is None:
+        raise NotInRegistry(f"{release_id[:200]!r} is not the id of a release (<model>-r<number>)")
     return model
 
 
