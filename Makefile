@@ -37,7 +37,7 @@ jobs: setup ## create or update .venv-jobs: training, search and pipelines
 	$(PYTHON) tools/setup_environment.py jobs
 
 test: setup servers jobs models ## run every test (real gateway, real Triton, real S3 and MLflow servers)
-	$(VENV)/python -m pytest
+	$(VENV)/python -m pytest -n 2 --dist loadfile
 	.venv-jobs/bin/python -m pytest tests/training
 
 lint: setup

@@ -61,12 +61,13 @@ def rows_array(spec: TensorSpec, data: Sequence[Buffer], rows: int) -> NDArray[n
     if spec.datatype is DataType.BYTES:
         return None
     joined = data[0] if len(data) == 1 else b"".join(data)
-    if spec.datatype is DataType.BF16:
-        found = (np.frombuffer(joined, dtype="<u2").astype(np.uint32) << 16).view(np.float32).astype(np.float64)
-    else:
-        found = np.frombuffer(joined, dtype=_NUMPY[spec.datatype])
-        if spec.datatype in _FLOATS:
-            found = found.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # a signalling NaN is only a NaN here
+        if spec.datatype is DataType.BF16:
+            found = (np.frombuffer(joined, dtype="<u2").astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+        else:
+            found = np.frombuffer(joined, dtype=_NUMPY[spec.datatype])
+            if spec.datatype in _FLOATS:
+                found = found.astype(np.float64)
     return found.reshape(max(1, rows), -1)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -29,6 +30,8 @@ WARM = (onnx, onnxruntime, openvino, commands, pipeline)
 def child(case: dict[str, Any], stdout: int, stderr: int) -> int:
     os.dup2(stdout, 1)
     os.dup2(stderr, 2)
+    # As a shell would start it: who runs the tests in the background has SIGINT ignored, which is inherited.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def reached(what: str) -> None:
         if what.startswith(case["where"]):

@@ -58,6 +58,9 @@ def test_backoff_doubles_up_to_thirty_seconds(tmp_path: Path) -> None:
             if seconds < 0.5:  # polling for readiness
                 await pause(0.005)
                 return
+            task = asyncio.current_task()
+            if task is not None and "pulse" in task.get_name():  # its turn never comes
+                await asyncio.Event().wait()
             waits.append(seconds)
             if len(waits) == 9:
                 enough.set()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gateway.core.comparing import RowErrors, compare_rows, finite_rows
+from gateway.core.comparing import RowErrors, compare_rows, finite_rows, rows_array
 from gateway.releases import OutputRule
 from gateway.tensors import DataType, TensorSpec
 
@@ -148,3 +148,12 @@ def test_whatever_a_model_answers_is_compared(rows: int, width: int, one: bytes,
     assert (found.largest >= 0).all()
     if left == right:
         assert found.same.all()
+
+
+@pytest.mark.parametrize(
+    ("datatype", "bits"), [(DataType.FP32, "010080ff"), (DataType.BF16, "81ff"), (DataType.FP16, "017c")]
+)
+def test_a_signalling_nan_is_a_nan(datatype: DataType, bits: str) -> None:
+    found = rows_array(TensorSpec("y", datatype, (1, 1)), [bytes.fromhex(bits)], 1)
+    assert found is not None
+    assert np.isnan(found).all()

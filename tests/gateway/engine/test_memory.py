@@ -32,11 +32,14 @@ async def _flat() -> None:
     world = Swapping(replicas=2)
     world.manager.start()
     await _swaps(world, range(1, 12))
-    before = len(gc.get_objects()), sys.getallocatedblocks()
-    await _swaps(world, range(12, 112))
-    grown = len(gc.get_objects()) - before[0], sys.getallocatedblocks() - before[1]
-    assert grown[0] < 50, f"{grown[0]} objects more after 100 more swaps"
-    assert grown[1] < 500, f"{grown[1]} blocks more after 100 more swaps"
+    least = [1 << 30, 1 << 30]
+    for first in (12, 112, 212):  # what leaks grows every time; what others in this process do does not
+        before = len(gc.get_objects()), sys.getallocatedblocks()
+        await _swaps(world, range(first, first + 100))
+        grown = len(gc.get_objects()) - before[0], sys.getallocatedblocks() - before[1]
+        least = [min(pair) for pair in zip(least, grown, strict=True)]
+    assert least[0] < 50, f"{least[0]} objects more after 100 more swaps"
+    assert least[1] < 500, f"{least[1]} blocks more after 100 more swaps"
     await world.manager.close()
 
 
