@@ -41,7 +41,7 @@ def change_pointer(
     `more` is noted in the pointer's history beside who, when and why.
 
     Raises:
-        DocumentError: the pointer that is there cannot be used.
+        DocumentError: the pointer that is there cannot be used, or what it should become could not.
         StoreError: the store failed, or others kept changing the pointer.
     """
     key = f"{model}/{layout.SERVING_FILE}"
@@ -52,11 +52,13 @@ def change_pointer(
         if wanted is None:
             return before
         after = _stamped(wanted, before, at, actor, reason, more or {})
+        content = render_serving(after)
+        parse_serving(content)  # what could not be read again could never be changed again
         try:
             if stored is None:
-                store.create(key, render_serving(after))
+                store.create(key, content)
             else:
-                store.replace(key, render_serving(after), stored.tag)
+                store.replace(key, content, stored.tag)
         except (AlreadyThere, Changed):
             continue
         store.touch()

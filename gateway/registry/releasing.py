@@ -18,7 +18,7 @@ from gateway.judgements import EvidenceBundle
 from gateway.registry import journal, layout
 from gateway.registry.bundle_document import parse_bundle, render_bundle
 from gateway.registry.pointing import change_pointer, pointer_of
-from gateway.registry.release_document import Rejection
+from gateway.registry.release_document import Rejection, plan_problems
 from gateway.registry.serving import ServingPointer
 from gateway.registry.store import AlreadyThere, Step, Store, StoreError, no_step
 from gateway.releases import Release, ReleaseKind, ReleasePlan, ReleaseProgress, ReleaseStatus
@@ -135,12 +135,18 @@ def next_queued(pointer: ServingPointer, *, now: int) -> ServingPointer:
     queued = list(pointer.queued)
     rejected = {rejection.version for rejection in pointer.rejected}
     while queued and pointer.stable is not None:
-        plan = replace(queued.pop(0), stable=pointer.stable)
+        plan = _on(queued.pop(0), pointer.stable)
         numbers = {arm.version for arm in plan.arms}
-        if plan.stable in numbers or (numbers & rejected and not plan.retry):
+        if plan.stable in numbers or (numbers & rejected and not plan.retry) or plan_problems(plan):
             continue
         return replace(pointer, release=Release(plan, first_progress(now)), queued=tuple(queued))
     return replace(pointer, queued=tuple(queued))
+
+
+def _on(plan: ReleasePlan, stable: int) -> ReleasePlan:
+    """Returns the plan with another stable version; rules to the one that it was made with mean the new one."""
+    rules = tuple(replace(rule, version=stable) if rule.version == plan.stable else rule for rule in plan.rules)
+    return replace(plan, stable=stable, rules=rules)
 
 
 def first_progress(now: int) -> ReleaseProgress:

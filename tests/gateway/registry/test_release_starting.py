@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.core.compatibility import breaking_changes
+from gateway.registry.document import DocumentError
 from gateway.registry.folder_store import FolderStore
 from gateway.registry.overview import model_overview
+from gateway.registry.pointing import change_pointer
 from gateway.registry.release_commands import (
     pause_release,
     promote_release,
     rollback_release,
 )
 from gateway.registry.release_history import release_entries, release_of
+from gateway.registry.release_options import rule_of
 from gateway.registry.release_starting import MOST_QUEUED, start_release
-from gateway.registry.releasing import PASSED_OVER
+from gateway.registry.releasing import PASSED_OVER, first_progress
 from gateway.registry.switching import PublishError
-from gateway.releases import Arm, Criteria, ReleaseKind, ReleaseStatus, SupersedePolicy
+from gateway.releases import Arm, Criteria, Release, ReleaseKind, ReleaseStatus, SupersedePolicy
 from tests.support.registry import publish
 from tests.support.release_store import NOW, WHO, Died, actions, pointer_now, start, store_with_versions
 from tests.support.releases import plan, steps
@@ -88,6 +92,25 @@ def test_a_queued_release_of_what_is_stable_or_rejected_by_then_is_passed_over(s
     assert sorted(found[3:]) == [
         ("m-r1", "release rollback"), ("m-r2", "release finish"), ("m-r3", "release start"),
     ]  # fmt: skip
+
+
+def test_rules_of_a_queued_release_follow_the_stable_version(store: FolderStore) -> None:
+    start(store)
+    rules = tuple(rule_of(f"header x-arm equals {number} -> {number}", {}) for number in (1, 3))
+    start_release(store, plan(id="", candidate=3, rules=rules), now=NOW, if_running=SupersedePolicy.QUEUE)
+    promote_release(store, "m-r1", full=True, **WHO)
+    release = pointer_now(store).release
+    assert release is not None
+    assert (release.plan.stable, [rule.version for rule in release.plan.rules]) == (2, [2, 3])
+
+
+def test_nothing_is_written_that_could_not_be_read_again(store: FolderStore) -> None:
+    start(store)
+    before = store.read("m/serving.json")
+    with pytest.raises(DocumentError, match="arms"):
+        change_pointer(store, "m", lambda pointer: pointer and replace(pointer, stable=2, release=Release(
+            replace(plan(), arms=()), first_progress(NOW))), "", "ann", "")  # fmt: skip
+    assert store.read("m/serving.json") == before
 
 
 @pytest.mark.parametrize("dies_at", ["claimed", "bundled", "pointed"])
