@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 _Member = TypeVar("_Member", bound=enum.Enum)
 MAX_DOCUMENT_BYTES = 4 * 1024 * 1024
+MOST_INTEGER = 2**63 - 1
 
 
 class DocumentError(ValueError):
@@ -83,8 +84,9 @@ class Reader:
         if isinstance(value, bool) or not isinstance(value, int):
             self.problem(key, "must be an integer")
             return minimum
-        if value < minimum:
-            self.problem(key, f"must be at least {minimum}")
+        if not minimum <= value <= MOST_INTEGER:
+            self.problem(key, f"must be at least {minimum}" if value < minimum else f"must be at most {MOST_INTEGER}")
+            return minimum
         return value
 
     def number(self, key: str, default: float | None = None, *, minimum: float = 0.0, maximum: float = 1e300) -> float:

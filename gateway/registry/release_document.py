@@ -30,6 +30,8 @@ from gateway.routes import BUCKETS, RouteRule, RuleOperator, RuleSource, StickyK
 
 MOST_ARMS, MOST_STEPS, MOST_RULES, MOST_VALUES, MOST_TEXT = 16, 50, 100, 1000, 500
 _RATES = ("error_rate", "nan_rate", "disagreement_rate", "score_shift", "outcome_loss")
+LEAST_LIMIT = 1e-6
+"""No test can tell less from nothing, for lack of requests."""
 COMPARISONS = ("auto", "label", "close", "cosine", "bytes")
 
 
@@ -301,6 +303,6 @@ def _optional(reader: Reader, key: str, default: float | None, maximum: float) -
     if reader.null(key) or (default is None and not reader.has(key)):
         return None
     value = reader.number(key, default, maximum=maximum)
-    if not (value > 0 and math.isfinite(value)):
-        reader.problem(key, "must be more than 0 (null leaves the criterion out)")
+    if not (value >= LEAST_LIMIT and math.isfinite(value)):
+        reader.problem(key, f"must be at least {LEAST_LIMIT:f} (null leaves the criterion out)")
     return value

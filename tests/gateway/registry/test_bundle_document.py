@@ -32,6 +32,8 @@ def test_a_bundle_without_any_counts_is_whole_too() -> None:
     [
         (("form",), 2, "form: must be 1"),
         (("evidence", "errors", "both"), -1, "evidence.errors.both"),
+        (("evidence", "errors", "both"), 10**400, "evidence.errors.both: must be at most"),
+        (("release", "plan", "criteria", "disagreement_rate"), 1e-17, "disagreement_rate: must be at least"),
         (("evidence", "disagreement"), {"bad": 5, "total": 1}, "evidence.disagreement.bad"),
         (("evidence", "scores"), {"y": [[1], [1, 2]]}, "evidence.scores.y"),
         (("evidence", "recent"), [], "evidence.recent"),
