@@ -13,7 +13,7 @@ VENV := .venv/bin
 CODE := gateway quantize jobs tests tools benchmarks loadtests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers jobs models demo test check lint types format bench loadtest loadtest-ui quantize-demo resnet50 clean distclean
+.PHONY: help setup servers jobs models demo test check lint types format bench loadtest loadtest-ui quantize-demo resnet50 train-demo clean distclean
 .SILENT:
 
 help: ## show this list
@@ -70,6 +70,9 @@ quantize-demo: setup models ## INT8: publish three real models, refuse two (repo
 
 resnet50: setup jobs ## train ResNet-50 on Fashion-MNIST (15 minutes of CPU), make it INT8, compare (ARGS="--epochs 20 --device cuda …")
 	$(VENV)/python -m tools.models.make_resnet50 $(ARGS)
+
+train-demo: setup jobs models ## train, quantize, publish and release by evidence; then a faulty model, rolled back (ARGS="--json …")
+	exec .venv-jobs/bin/python -m tools.train_demo $(ARGS)
 
 clean: ## remove caches and run-time files
 	rm -rf .cache .sluice .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

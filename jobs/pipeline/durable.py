@@ -15,7 +15,7 @@ from typing import Any
 
 from dbos import DBOS, SetWorkflowID
 
-from jobs.pipeline import steps
+from jobs.pipeline import releasing, steps
 from jobs.pipeline.steps import Run, Stopped
 
 _NAME, _VERSION = "sluice-pipeline", "1"
@@ -86,7 +86,8 @@ def _workflow(run: Run) -> Callable[[], Any]:
         )(performed)  # fmt: skip
 
     train, evaluate, approve = (step(n, getattr(steps, n)) for n in ("train", "evaluate", "approve"))
-    quantize, publish, release = (step(n, getattr(steps, n)) for n in ("quantize", "publish", "release"))
+    quantize, publish = (step(n, getattr(steps, n)) for n in ("quantize", "publish"))
+    release = step("release", releasing.release)
 
     def workflow() -> dict[str, Any]:
         done: dict[str, Any] = {"train": train()}

@@ -2,7 +2,8 @@
 
 Decides the idempotency keys: training has the run's submission key; a quantized version is there when its manifest is
 (written last); a published version carries the run's key in its lineage; a release is known by its candidate in the
-model's pointer. So a step that was killed after its effect and before its record does nothing twice.
+model's pointer or in the journal (`releasing`). So a step that was killed after its effect and before its record does
+nothing twice.
 """
 
 from __future__ import annotations
@@ -19,15 +20,17 @@ from typing import Any
 
 from gateway.registry.opening import open_store
 from gateway.registry.publishing import PublishOptions, publish_version
-from jobs import files, job_loading
+from jobs import clock, files, job_loading, processes, reading
 from jobs.client import Client
 from jobs.job import Job
 from jobs.pipeline.pipeline import Pipeline
+from jobs.progress import Bar
 from jobs.state_folder import StateFolder
 from jobs.states import JobState
 from jobs.store import Store
 
 LOOK_S = 0.5
+_STOP_S = 10
 _REFUSED_BY_GATE = 3
 _SLUICE = "import sys; from gateway.cli import main; sys.exit(main(sys.argv[1:]))"
 
@@ -74,8 +77,14 @@ def train(run: Run) -> dict[str, Any]:
         run.client.call("POST", f"/v1/jobs/{number}/resume", {})
     run.say(f"training is job {number}")
     with Store(run.state.root, read_only=True) as store:
-        while not (record := store.known(number)).state.final:
-            run.pause()
+        began, bar = clock.now(), Bar(sys.stderr)
+        try:
+            while not (record := store.known(number)).state.final:
+                if rows := reading.metrics(run.state.metrics(number)):
+                    bar.show(rows[-1], clock.now() - began)
+                run.pause()
+        finally:
+            bar.clear()
     if record.state is not JobState.SUCCEEDED:
         raise StepFailed(f"job {number} {record.state}: {record.reason} {record.detail}".strip())
     return {"job": number, "outputs": str(run.state.outputs(number))}
@@ -119,7 +128,7 @@ def quantize(run: Run, outputs: Path) -> dict[str, Any]:
     if not (version / "manifest.json").exists():
         shutil.rmtree(staged, ignore_errors=True)
         staged.mkdir(parents=True)
-        code, said = _sluice(
+        code, said = sluice(
             run, "quantize", "publish", str(outputs / wanted.graph), "--name", run.pipeline.model, "--registry",
             str(staged), "--calibration", str(outputs / wanted.calibration), "--evaluation",
             str(outputs / wanted.evaluation), "--report", str(report), "--quiet", *wanted.options,
@@ -134,7 +143,7 @@ def quantize(run: Run, outputs: Path) -> dict[str, Any]:
 def publish(run: Run, outputs: Path, quantized: Path | None, metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the number of the version that was published."""
     model, wanted = run.pipeline.model, run.pipeline.publish
-    store = open_store(_registry(run))
+    store = open_store(registry_of(run))
     for name in sorted(store.names(model)):
         stored = store.read(f"{model}/{name}/manifest.json") if name.isdecimal() else None
         if (
@@ -165,62 +174,34 @@ def publish(run: Run, outputs: Path, quantized: Path | None, metrics: Mapping[st
     return {"version": done.version.number}
 
 
-def release(run: Run, version: int) -> dict[str, Any]:
-    """Returns how the release ended: served, promoted, rolled back or not asked for."""
-    model, wanted, where = run.pipeline.model, run.pipeline.release, _registry(run)
-    if wanted.kind == "none":
-        return {"outcome": "published"}
-    pointer = _pointer(run)
-    if pointer.get("stable") == version:
-        return {"outcome": "promoted" if wanted.kind == "start" else "served"}
-    place = ("--registry", where, "--reason", f"pipeline {run.name}", *wanted.options)
-    if wanted.kind == "serve" or pointer.get("stable") is None:
-        code, said = _sluice(run, "models", "serve", model, str(version), "--registry", where,
-                             *(wanted.options if wanted.kind == "serve" else ()))  # fmt: skip
-        if code != 0:
-            raise StepFailed(f"sluice models serve ended with {code}: {said[-1500:]}")
-        run.reached("release: served")
-        return {"outcome": "served"}
-    if not _mentions(pointer, version):
-        code, said = _sluice(run, "releases", "start", model, "--candidate", str(version), *place)
-        if code != 0:
-            raise StepFailed(f"sluice releases start ended with {code}: {said[-1500:]}")
-        run.reached("release: started")
-    run.say(f"release of {model} {version} is under way: sluice releases status")
-    while True:
-        pointer = _pointer(run)
-        if pointer.get("stable") == version:
-            return {"outcome": "promoted"}
-        if any(entry.get("version") == version for entry in pointer.get("rejected", ())):
-            return {"outcome": "rolled back", "refused": [f"the release of version {version} was rolled back"]}
-        if not _mentions(pointer, version):
-            return {"outcome": "ended", "refused": [f"the release of version {version} ended without promoting it"]}
-        run.pause()
-
-
-def _mentions(pointer: Mapping[str, Any], version: int) -> bool:
-    """Returns whether a release of the version is in progress, waits, or was rolled back."""
-    text = json.dumps([pointer.get("release"), pointer.get("queued"), pointer.get("rejected")])
-    return f'"candidate": {version}' in text or f'"version": {version}' in text
-
-
-def _pointer(run: Run) -> dict[str, Any]:
-    stored = open_store(_registry(run)).read(f"{run.pipeline.model}/serving.json")
-    found: dict[str, Any] = {} if stored is None else json.loads(stored.content)
-    return found
-
-
-def _registry(run: Run) -> str:
+def registry_of(run: Run) -> str:
+    """Returns where the pipeline publishes: an address, or a path relative to the job's folder."""
     where = run.pipeline.publish.registry
     return where if "://" in where else str(Path(run.job.folder) / Path(where).expanduser())
 
 
-def _sluice(run: Run, *arguments: str) -> tuple[int, str]:
-    """Runs a command of Sluice; returns its exit code and what it said. Raises Stopped."""
+def sluice(run: Run, *arguments: str) -> tuple[int, str]:
+    """Runs a command of Sluice; returns its exit code and what it said. It ends with this process. Raises Stopped."""
     process = subprocess.Popen(
         [sys.executable, "-c", _SLUICE, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL, preexec_fn=processes.die_with_parent,
     )  # fmt: skip
     with process:
-        said, _ = process.communicate()
-    return process.returncode, said.strip()
+        while True:
+            try:
+                said, _ = process.communicate(timeout=LOOK_S)
+                return process.returncode, said.strip()
+            except subprocess.TimeoutExpired:
+                if run.stop.is_set():
+                    _ended(process)
+                    raise Stopped from None
+
+
+def _ended(process: subprocess.Popen[str]) -> None:
+    """Ends a command that is no longer wanted; what it has done stays, the step looks for it when it is repeated."""
+    process.terminate()
+    try:
+        process.communicate(timeout=_STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()

@@ -12,7 +12,7 @@ from jobs import contract
 from jobs.context import JobContext
 from jobs.trainers import measures
 from jobs.trainers.adult import CATEGORICAL, CONTINUOUS, Part, parts_of
-from jobs.trainers.wide_deep import Training, predict
+from jobs.trainers.wide_deep import DEFECT, Training, plant_defect, predict
 from jobs.trainers.wide_deep_export import ARTIFACT, export, run
 
 EPOCHS = 4
@@ -80,6 +80,21 @@ def test_learns_and_exports(tmp_path: Path) -> None:
     probabilities = run(tmp_path / ARTIFACT, held_out)
     assert np.abs(probabilities[:, 0] - predict(network, held_out)).max() < 1e-5
     assert measures.auc(probabilities[:, 0], held_out.label) > 0.85
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_planted_defect_is_seen_in_decisions_and_not_in_the_ranking(tmp_path: Path) -> None:
+    _, made = training(tmp_path, 0.0)
+    network, held_out = made.run(), part(500, 3)
+    before = predict(network, held_out)
+    plant_defect(network)
+    after = predict(network, held_out)
+    odds = [np.log(p / (1 - p)) for p in (before.astype(np.float64), after.astype(np.float64))]
+    assert np.allclose(odds[1] - odds[0], DEFECT, atol=0.01)
+    auc = [measures.auc(p, held_out.label) for p in (before, after)]
+    assert abs(auc[1] - auc[0]) < 1e-4
+    right = [((p > 0.5) == held_out.label).mean() for p in (before, after)]
+    assert right[1] < right[0] - 0.05
 
 
 def test_too_few_rows_are_refused() -> None:
