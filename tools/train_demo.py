@@ -22,6 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from gateway.commands.admin_client import AdminUnreachable, ask, split_address
+from gateway.registry.opening import open_store
+from gateway.registry.release_history import state_of
+from gateway.registry.store import StoreError
 from jobs import clock
 from jobs.client import Client, NoRunner, RunnerRefused
 from jobs.state_folder import StateFolder
@@ -33,7 +36,7 @@ from tools.train_demo_stage import DEFECT, GOOD, MODEL, Stage, alone, prepare, r
 
 AS_PLANNED, OTHERWISE, BAD_USAGE, CANNOT_START, STOPPED = 0, 1, 2, 3, 130
 EXPECTED = {GOOD: "promoted", DEFECT: "rolled back"}
-_LOOK_S, _SAY_EVERY_S = 1.0, 10.0
+_LOOK_S, _SAY_EVERY_S, _PATIENCE_S = 1.0, 10.0, 120.0
 _ENDED = (0, 3)  # exit codes of a pipeline that has nothing left to do
 
 
@@ -51,6 +54,7 @@ class Demo:
     addresses: dict[str, str] = field(default_factory=dict)
     children: list[Child] = field(default_factory=list)
     began: float = field(default_factory=clock.now)
+    answered_at: float = field(default_factory=clock.now)
 
     def say(self, line: str) -> None:
         seconds = int(clock.now() - self.began)
@@ -63,6 +67,7 @@ class Demo:
             child, self.addresses = processes.gateway(self.stage)
             self.children.append(child)
             self.say(f"gateway: http://{self.addresses['rest']}, status page http://{self.addresses['admin']}")
+        self._check_registry()
         self.go_on()
         self.children.append(processes.runner(self.stage))
 
@@ -73,6 +78,17 @@ class Demo:
         for child in self.children:
             if not child.name.startswith(PIPELINE) and child.code() is not None:
                 raise CannotStart(f"{child.name} has ended: {child.last_words()}")
+
+    def _check_registry(self) -> None:
+        """Raises CannotStart unless the gateway answers and serves what the registry says."""
+        try:
+            seen = {state["model"]: state.get("stable") for state in self._ask("/v1/releases")["models"]}
+        except AdminUnreachable as error:
+            raise CannotStart(str(error)) from None
+        there = state_of(open_store(str(self.stage.registry)), MODEL)["stable"]
+        if there is None or seen.get(MODEL) != there:
+            raise CannotStart(f"the gateway at {self.addresses['admin']} serves version {seen.get(MODEL)} of {MODEL}, "
+                              f"{self.stage.registry} says {there}: is that its registry?")  # fmt: skip
 
     def perform(self, name: str, key: str) -> dict[str, Any]:
         """Runs one pipeline to its end, with traffic while it releases. Raises Stopped, CannotStart."""
@@ -138,8 +154,11 @@ class Demo:
         """Returns the model's release if one is in progress."""
         try:
             models = self._ask("/v1/releases")["models"]
-        except AdminUnreachable:
+        except AdminUnreachable as error:
+            if clock.now() - self.answered_at > _PATIENCE_S:
+                raise CannotStart(str(error)) from None
             return None
+        self.answered_at = clock.now()
         for state in models:
             release = state.get("release")
             if state.get("model") == MODEL and release and release["progress"]["status"] in ("running", "paused"):
@@ -192,22 +211,26 @@ def main(arguments: list[str] | None = None) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     with alone(folder) as only:
         if not only:
-            print(f"train-demo: another one works in {folder}", file=sys.stderr)
-            return CANNOT_START
+            return _broken_off(demo, parsed, CANNOT_START, f"another one works in {folder}")
         try:
             found = _perform(demo, own=own, epochs=parsed.epochs)
         except Stopped:
             demo.say("stopping")
             demo.close()
-            demo.say("stopped; the same command goes on")
-            return STOPPED
-        except (CannotStart, OSError) as error:
-            demo.say(f"failed: {error}")
-            return CANNOT_START
+            return _broken_off(demo, parsed, STOPPED, "stopped; the same command goes on")
+        except (CannotStart, OSError, StoreError) as error:
+            return _broken_off(demo, parsed, CANNOT_START, f"failed: {error}")
         finally:
             demo.close()
     print(json.dumps(found, indent=2) if parsed.json else words.end(found))
     return AS_PLANNED if found["as_planned"] else OTHERWISE
+
+
+def _broken_off(demo: Demo, parsed: argparse.Namespace, code: int, why: str) -> int:
+    demo.say(why)
+    if parsed.json:
+        print(json.dumps({"as_planned": False, "error": why}))
+    return code
 
 
 def _perform(demo: Demo, *, own: bool, epochs: int) -> dict[str, Any]:

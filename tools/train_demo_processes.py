@@ -80,13 +80,18 @@ class Child:
         if number is not None and self._process.poll() is None:
             self._process.send_signal(number)
         deadline = clock.now() + seconds
-        while self._listen(_LOOK_S) and clock.now() < deadline:
+        while self._process.poll() is None and clock.now() < deadline and self._listen(_LOOK_S):
             pass
         try:
             self._process.wait(max(0.1, deadline - clock.now()))
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        # What it wrote last; a process that it left may still have the pipe, so the end is not waited for.
+        known = -1
+        while known < len(self._said):
+            known = len(self._said)
+            self._listen(0.0)
         self._process.stdout.close()
         return self._said.decode(errors="replace")
 
