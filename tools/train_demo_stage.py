@@ -26,7 +26,7 @@ FEWEST_AUC = 0.9
 # so copies prove nothing here; the truth does. Sizes are such that a few thousand requests tell.
 RELEASE = (
     "--steps", "20%,50%,100%", "--shadow-share", "0%", "--disagreement-rate", "off", "--outcome-loss", "5%",
-    "--latency-increase", "50%", "--nan-rate", "1%", "--watch-after", "1m", "--max-step-time", "8m",
+    "--latency-increase", "50%", "--watch-after", "1m", "--max-step-time", "8m",
 )  # fmt: skip
 
 
