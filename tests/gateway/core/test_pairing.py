@@ -286,3 +286,19 @@ def test_what_is_remembered_is_bounded() -> None:
     assert found.report(Outcome("r95", good=True))
     assert not found.report(Outcome("r96", label=(1,)))
     assert found.without_label == 1
+
+
+def test_outcomes_are_paired_with_those_of_requests_at_about_the_same_time() -> None:
+    """Right by day, wrong by night, both alike; all outcomes come at the end, and stable gets nothing at last."""
+    found, rng, truth = OutcomeMatching(), random.Random(5), []
+    for n in range(60_000):
+        share = 0.01 if n < 10_000 else 0.5 if n < 30_000 else 1.0
+        found.answered(f"r{n}", is_candidate=rng.random() < share, label=None)
+        truth.append(Outcome(f"r{n}", good=n < 20_000))
+    rng.shuffle(truth)
+    for outcome in truth:
+        assert found.report(outcome)
+    counts = found.counts
+    assert counts.total > 3_000
+    assert counts.total < 15_000, "what stable did not get is compared with nothing"
+    assert abs(counts.candidate_only - counts.stable_only) < 100, counts
