@@ -218,6 +218,9 @@ def _judged(graph: Graph, wanted: str | None) -> str:
             raise BadInput(f"no such output: {wanted} (there are {', '.join(graph.outputs)})")
         return wanted
     floats = [spec.name for spec in graph.output_specs() if spec.dtype == np.float32]
+    if not floats:
+        types = ", ".join(f"{spec.name} is {spec.dtype.name}" for spec in graph.output_specs())
+        raise UnsupportedModel(f"no output is float32, as a model to quantize has ({types})")
     if len(floats) != 1:
         raise BadInput(f"which output is judged? Name one with --output: {', '.join(graph.outputs)}")
     return floats[0]

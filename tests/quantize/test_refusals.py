@@ -223,6 +223,15 @@ def test_bad_policies(tmp_path: Path, values: dict[str, Any], said: str) -> None
         Policy(**read_policy(path))
 
 
+def test_models_without_a_float_output(tmp_path: Path) -> None:
+    b = onnx_models.Builder()
+    b.node("ArgMax", [b.node("MatMul", ["x", b.weight("w", 4, 4)], "scores")], "y", axis=1)
+    inputs = [onnx_models.value("x", TensorProto.FLOAT, "rows", 4)]
+    paths = onnx_models.write(tmp_path, b.model(inputs, [onnx_models.value("y", TensorProto.INT64, "rows", 1)]))
+    with pytest.raises(errors.UnsupportedModel, match="no output is float32"):
+        pipeline.run(*paths, Policy(metric="agreement"), lambda *_: None)
+
+
 def test_models_that_take_exactly_so_many_rows(tmp_path: Path) -> None:
     onnx.save(onnx_models.cnn(rows=4), str(tmp_path / "model.onnx"))
     rows = onnx_models.rows_for(onnx_models.cnn(), 16, 1)
