@@ -16,11 +16,12 @@ h3{font-size:15px;margin:0 0 8px}.badge{display:inline-block;border-radius:4px;p
 section.card{background:var(--paper);border:1px solid var(--line);border-radius:8px;padding:16px 18px;margin:12px 0}
 .grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(300px,1fr));gap:14px}
 table{border-collapse:collapse;width:100%;font-size:14px}td,th{text-align:left;padding:4px 10px 4px 0;border-bottom:1px solid var(--line);vertical-align:top}
-th{color:var(--soft);font-weight:500}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}.soft{color:var(--soft)}
+th{color:var(--soft);font-weight:500}td.n,th.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}.soft{color:var(--soft)}
 .scroll{overflow-x:auto}li.bad{color:var(--bad)}li.doubt-text{color:var(--doubt)}svg{width:100%;height:auto;display:block}svg text{fill:var(--ink);font-size:12px}
 svg .soft{fill:var(--soft)}code{font-size:13px;overflow-wrap:anywhere}
 """
 _MOST_LAYERS = 60
+_NOT_MEASURED = "<p class=soft>Not measured: the accuracy was refused before.</p>"
 
 
 def html_of(report: dict[str, Any]) -> str:
@@ -36,11 +37,8 @@ def html_of(report: dict[str, Any]) -> str:
         _reasons(report["warnings"], "soft"),
     ]
     body.append("<h2>Accuracy against FP32</h2><section class=card>" + _accuracy(report["targets"]) + "</section>")
-    body.append("<h2>Latency by batch size</h2><div class=grid>")
-    body += [_latency(target) for target in report["targets"] if target["latency"]]
-    body.append("</div><p class=soft>One row of bars a batch size; FP32 and INT8 took turns in one process on "
-                f"{escape(report['environment']['processor'])}, {report['environment']['threads']} thread(s).</p>")  # fmt: skip
-    body.append("<h2>Integer kernels</h2><section class=card>" + _coverage(report["targets"]) + "</section>")
+    body.append("<h2>Latency by batch size</h2>" + _latencies(report))
+    body.append("<h2>Integer kernels</h2>" + _coverage(report["targets"]))
     body.append("<h2>Error of each operator</h2><section class=card>" + _layers(report["layers"]) + "</section>")
     body.append("<h2>Targets</h2>" + "".join(_target(target) for target in report["targets"]))
     body.append("<h2>Attempts</h2><section class='card scroll'>" + _attempts(report["attempts"]) + "</section>")
@@ -123,6 +121,16 @@ def _accuracy(targets: list[dict[str, Any]]) -> str:
     return f"<svg viewBox='0 0 860 {height}' role=img aria-label='Accuracy loss of each target'>{axis}{''.join(parts)}</svg>"
 
 
+def _latencies(report: dict[str, Any]) -> str:
+    raced = [_latency(target) for target in report["targets"] if target["latency"]]
+    if not raced:
+        return _NOT_MEASURED
+    return (
+        f"<div class=grid>{''.join(raced)}</div><p class=soft>One row of bars a batch size; FP32 and INT8 took turns in one process "
+        f"on {escape(report['environment']['processor'])}, {report['environment']['threads']} thread(s).</p>"
+    )
+
+
 def _latency(target: dict[str, Any]) -> str:
     parts, y = [], 4.0
     for speed in target["latency"]:
@@ -139,6 +147,8 @@ def _latency(target: dict[str, Any]) -> str:
 
 
 def _coverage(targets: list[dict[str, Any]]) -> str:
+    if not any(target["coverage"] for target in targets):
+        return _NOT_MEASURED
     parts, y = [], 4.0
     for target in targets:
         found = target["coverage"]
@@ -152,7 +162,8 @@ def _coverage(targets: list[dict[str, Any]]) -> str:
         text = f"{share:.1%} of multiply-adds, {found['integer_operators']}/{found['operators']} ({how})"
         parts.append(f"<text x='620' y='{y + 12:.0f}'>{text}</text>")
         y += 26
-    return f"<svg viewBox='0 0 900 {max(y, 20):.0f}' role=img aria-label='Coverage'>{''.join(parts)}</svg>"
+    drawn = f"<svg viewBox='0 0 900 {y:.0f}' role=img aria-label='Coverage'>{''.join(parts)}</svg>"
+    return f"<section class=card>{drawn}</section>"
 
 
 def _layers(layers: dict[str, Any]) -> str:

@@ -206,6 +206,8 @@ def test_a_model_that_loses_is_refused_with_every_attempt(
     assert all(attempt["verdict"] != "pass" for attempt in report["attempts"])
     assert files_of(registry) == []
     assert {p.name for p in (tmp_path / "report").iterdir()} == {"report.json", "report.txt", "report.html"}
+    # After a refused accuracy neither speed nor coverage is measured, and the page says so.
+    assert (tmp_path / "report" / "report.html").read_text().count("Not measured") == 2
 
 
 def test_fp32_no_better_than_guessing_is_refused_at_once(
