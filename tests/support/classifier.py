@@ -67,14 +67,16 @@ FAULTS = {
 """,
 }
 """By name; warm-up sends zeros, which no fault touches."""
-SLOWER = 1.3
 
 
-def publish(root: Path, scratch: Path, number: int, fault: str = "none", busy_ms: float = 0.0) -> None:
-    """Publishes version `number` (the next one) with a fault; `busy_ms` is what an execution takes."""
+def publish(
+    root: Path, scratch: Path, number: int, fault: str = "none", busy_ms: float = 0.0, slower: float = 1.3
+) -> None:
+    """Publishes version `number` (the next one) with a fault; `busy_ms` is what an execution takes, and
+    `slower` times that with the fault "slow"."""
     root.mkdir(exist_ok=True)
     folder = scratch / f"{MODEL}-{number}"
-    busy = busy_ms / 1000 * (SLOWER if fault == "slow" else 1.0)
+    busy = busy_ms / 1000 * (slower if fault == "slow" else 1.0)
     (folder / "artifacts" / "python").mkdir(parents=True)
     (folder / "artifacts" / "python" / "model.py").write_text(_CODE.format(busy=busy, fault=FAULTS[fault].rstrip()))
     document = {
