@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from gateway.messages import Instant, Nanos
 
-DUTY_PERCENT = 2
-"""The share of the time that copies may take beside live work."""
+DUTY_PERMILLE = 5
+"""The share of the time that copies may take beside live work: well below the hundredth of requests that make a p99."""
 _IDLE_AFTER: Nanos = 20_000_000
 """Without live work for so long the gateway counts as idle."""
 _LATE: Nanos = 4_000_000
@@ -34,14 +34,19 @@ class LiveWork:
 class SpareTime:
     """Remembers how long copies took. Not thread-safe."""
 
-    __slots__ = ("_began", "_busy_at", "_expected", "_free_at", "duty_percent")
+    __slots__ = ("_began", "_busy_at", "_expected", "_free_at", "duty_permille")
 
-    def __init__(self, duty_percent: int = DUTY_PERCENT) -> None:
-        self.duty_percent = duty_percent
+    def __init__(self, duty_permille: int = DUTY_PERMILLE) -> None:
+        self.duty_permille = duty_permille
         self._began: Instant | None = None
         self._free_at: Instant = 0
         self._busy_at: Instant | None = None
         self._expected: Instant | None = None
+
+    def lived(self, at: Instant) -> None:
+        """Notes that a live request was executed: quick ones are over before anybody looks."""
+        if self._busy_at is None or at > self._busy_at:
+            self._busy_at = at
 
     def rows(self, work: LiveWork, now: Instant, most: int) -> int:
         """Returns how many rows of copies may be sent now: 0 for none, at most `most`."""
@@ -68,5 +73,5 @@ class SpareTime:
         """It is over; what it took is waited for many times over before the next one goes beside live work."""
         if self._began is not None:
             took = now - self._began
-            self._free_at = now + took * (100 - self.duty_percent) // self.duty_percent
+            self._free_at = now + took * (1000 - self.duty_permille) // self.duty_permille
             self._began = None

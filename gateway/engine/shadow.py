@@ -92,6 +92,7 @@ class Shadow:
 
     def offer(self, member: PendingRequest, stable: InferResponse) -> None:
         """Takes a copy of a request that stable has just answered, if it is in the sample and there is room."""
+        self._spare.lived(member.dispatched_at)
         share = self._plan.shadow_share
         # By the request's id and a salt of its own: the sample is independent of the split.
         if share < BUCKETS and bucket(self._salt, member.context.request_id) >= share:
