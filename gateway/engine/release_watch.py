@@ -78,6 +78,7 @@ class ReleaseWatch:
         self._taps[release.plan.stable] = ArmTap(self, STABLE)
         self.judged = -1
         """`collector.changes` when it was last judged."""
+        self.judged_at = -(10**10)
         self.saved = -1
 
     @property

@@ -22,6 +22,7 @@ from gateway.engine.scheduler import VersionScheduler
 from gateway.engine.service import InferService
 from gateway.engine.switched_observer import SwitchedObserver
 from gateway.judgements import Decision, DecisionKind, EvidenceBundle
+from gateway.messages import Nanos
 from gateway.ports import Clock, ReleaseBook
 from gateway.releases import Release, WallInstant
 
@@ -29,6 +30,7 @@ _log = logging.getLogger("sluice.releases")
 LOOK_S = 0.25
 _IDLE_S = 5.0
 _SAVE_LOOKS = 8
+_JUDGE_EVERY: Nanos = 1_000_000_000
 
 
 class CountsKeeper(Protocol):
@@ -193,9 +195,9 @@ class ReleaseControl:
         if waits is DecisionKind.ROLLBACK or release is None or release.plan.id != watch.release.plan.id:
             return
         collector = watch.collector
-        if collector.changes == watch.judged and self._looks % RETRY_ROUNDS and not again:
+        if not again and not self._due(watch):
             return
-        watch.judged = collector.changes
+        watch.judged, watch.judged_at = collector.changes, self._clock.now()
         now = self._wall()
         decision = decide(release, collector.evidence(), now, intervals=False)
         back = decision.kind is DecisionKind.ROLLBACK
@@ -210,6 +212,18 @@ class ReleaseControl:
             # Before anything is awaited: from here on nobody is sent to the candidate.
             self._manager.publish()
             self._manager.trigger()
+
+    def _due(self, watch: ReleaseWatch) -> bool:
+        """Whether it is time to decide about a release again: a decision takes milliseconds of the event loop.
+
+        Failures of the candidate in a row are not waited with.
+        """
+        collector, most = watch.collector, watch.release.plan.criteria.consecutive_failures
+        if most is not None and collector.failures.in_a_row >= most:
+            return True
+        if self._clock.now() - watch.judged_at < _JUDGE_EVERY:
+            return False
+        return collector.changes != watch.judged or not self._looks % RETRY_ROUNDS
 
     def _bundle(self, watch: ReleaseWatch, release: Release, now: WallInstant) -> EvidenceBundle:
         return self._record(watch, release, decide(release, watch.collector.evidence(), now), now)

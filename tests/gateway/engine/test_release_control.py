@@ -117,6 +117,7 @@ def test_a_fault_of_both_pauses_and_blames_nobody() -> None:
         fails(world, 1, 1.0)
         fails(world, 2, 1.0)
         await world.traffic(300)
+        await pause(1.5)  # it is judged once a second
         [bundle] = world.book.bundles
         assert bundle.decision.kind is DecisionKind.PAUSE
         assert world.source.released["m"].progress.status is ReleaseStatus.PAUSED

@@ -36,6 +36,7 @@ def test_an_outage_blames_nobody_whatever_the_shares_and_whoever_fails_first(wei
         fails(world, 1, 1.0)
         fails(world, 2, 1.0)
         await bursts(400 // burst + 4)
+        await pause(1.5)  # it is judged once a second
         assert world.source.released["m"].progress.status is ReleaseStatus.PAUSED
         for one, infer in zip(world.replicas, working, strict=True):
             one.infer = infer  # type: ignore[method-assign]
