@@ -159,7 +159,9 @@ def _fault(most_failures: int | None, evidence: Evidence, table: Sequence[Criter
     in_a_row = evidence.consecutive_failures
     if most_failures is not None and in_a_row >= most_failures and not _failing(evidence.recent[1]):
         return f"{in_a_row} failures of the candidate in a row while stable was well"
-    return "; ".join(_said(line) for line in table if line.verdict is Verdict.FAILED)
+    shared = _failing(evidence.recent[1])  # what stable suffers too is not the candidate's alone
+    failed = [line for line in table if line.verdict is Verdict.FAILED and not (shared and line.name == ALONE)]
+    return "; ".join(_said(line) for line in failed)
 
 
 def _said(line: CriterionResult) -> str:
