@@ -182,7 +182,6 @@ class Shadow:
         else:
             self._drop("not_answered")
         if self._running == 0:
-            self._spare.ended(self._clock.now())
             self._clock.call_soon(self._finish)
 
     def _finish(self) -> None:
@@ -192,5 +191,7 @@ class Shadow:
                 self._compare(ready)
             except Exception:
                 _log.exception("comparing answers of %s", self._plan.model_name)
+        # Comparing counts as the copies' time too: it is done on the loop that live requests wait for.
+        self._spare.ended(self._clock.now())
         if self._waiting and self._timer is None and not self._running and not self._closed:
             self._arm()
