@@ -235,7 +235,7 @@ def test_a_place_that_cannot_hold_a_registry_is_not_followed(tmp_path: Path) -> 
     [
         {"history": [{"generation": [], "stable": 1}]},
         {"history": [{"generation": {}, "stable": 1}]},
-        {"history": [{"stable": 1}], "generation": 10**30},
+        {"history": [{"stable": 1}], "generation": 2**63 - 1},
     ],
 )
 def test_a_pointer_that_says_strange_things_is_no_other_models_misfortune(
@@ -249,6 +249,19 @@ def test_a_pointer_that_says_strange_things_is_no_other_models_misfortune(
     (world.root / other / "serving.json").write_text(json.dumps(plain))
     assert world.look() == {strange: (2,), other: (2,)}
     assert world.watcher.alarms() == []
+
+
+def test_a_generation_that_no_counter_holds_changes_nothing_for_any_model(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World(tmp_path)
+    strange, other = many(world, 2)
+    world.look()
+    plain = {"schema_version": 1, "generation": 5, "stable": 2}
+    (world.root / strange / "serving.json").write_text(json.dumps(plain | {"generation": 10**30}))
+    (world.root / other / "serving.json").write_text(json.dumps(plain))
+    assert world.look() == {strange: (1,), other: (2,)}
+    assert f"{strange}: serving.json: generation: must be at most {2**63 - 1}; serving what it said last" in caplog.text
 
 
 def test_a_bug_that_one_model_lays_bare_is_no_other_models_misfortune(
