@@ -7,9 +7,10 @@ Every lane with living items has exactly one current entry; others of it are sta
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping
 from heapq import heapify, heappop, heappush, heapreplace
 
-from gateway.core.lanes import Entry, Lane
+from gateway.core.lanes import Entry, Group, Lane
 from gateway.messages import Instant
 
 _SLACK = 256
@@ -83,3 +84,23 @@ class Agenda:
         assert any(other is entry for other in self.entries), "its entry is on the agenda"
         assert entry[:2] <= (at, seq), "its entry is a lower bound"
         assert len(self.entries) <= self._bound, "the agenda is bounded"
+
+
+def check_groups(groups: Mapping[Hashable, Group], items: int, due: Agenda, turns: Agenda) -> None:
+    """Raises AssertionError unless `items` living items are in these groups and their lanes, and their lanes on the
+    agendas by deadline and by turn. O(n); for tests."""
+    found = 0
+    for signature, group in groups.items():
+        assert group.signature == signature, "group is filed under its signature"
+        assert not group.held, "no group stays held after a poll"
+        members = [item for lane in group.lanes for item in lane.items()]
+        assert group.rows == sum(item.rows for item in members), "rows of a group"
+        assert group.count == len(members), "count of a group"
+        found += len(members)
+        for lane in group.lanes:
+            lane.check()
+            first = min(((item.deadline, item.seq) for item in lane.items()), default=None)
+            if first is not None:
+                due.check(lane, *first)
+                turns.check(lane, first[0] + lane.offset, first[1])
+    assert found == items, "every item is in one lane"

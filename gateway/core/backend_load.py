@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from heapq import heappop, heappush
+
 from gateway.core.cost_profile import CostProfile
 from gateway.messages import Instant, Nanos
 
@@ -29,18 +31,30 @@ class BackendLoad:
         """How many batches are in flight."""
         return len(self._flight)
 
-    def sync(self, busy: int, now: Instant) -> None:
-        """Takes over how many batches are in flight; if fewer than before, the oldest ended just now."""
+    @property
+    def idle(self) -> bool:
+        """Whether a batch sent now would execute at once."""
+        return len(self._flight) < self._instances
+
+    def sync(self, busy: int, now: Instant) -> int:
+        """Takes over how many batches are in flight; if fewer than before, the oldest ended just now.
+
+        Returns the rows of those that ended, as far as they are known.
+        """
         flight = self._flight
         if len(flight) == busy:
-            return
+            return 0
+        ended = 0
         if len(flight) > busy:
+            for rows, _ in flight[: len(flight) - busy]:
+                ended += rows
             del flight[: len(flight) - busy]
             for index, (rows, since) in enumerate(flight[: self._instances]):
                 if since is None:
                     flight[index] = (rows, now)
         while len(flight) < busy:
             self._append(0, now)  # sent by someone else; of unknown size
+        return ended
 
     def sent(self, rows: int, now: Instant) -> None:
         """Adds a batch that is sent now."""
@@ -63,6 +77,22 @@ class BackendLoad:
                 if left > 0:
                     total += left
         return total // self._instances
+
+    def next_start(self) -> tuple[Instant, int] | None:
+        """Returns when a batch sent now is expected to begin, and the rows of the batch that ends then.
+
+        The instant has passed if what runs takes longer than expected. None where nothing is known.
+        """
+        estimate = self._profile.estimate
+        ends: list[tuple[Instant, int]] = []
+        for rows, since in self._flight:
+            cost = estimate(rows) if rows else None
+            if cost is None:
+                return None
+            if since is None:
+                since = heappop(ends)[0]
+            heappush(ends, (since + cost, rows))
+        return ends[0] if len(ends) >= self._instances else None
 
     @property
     def saturated(self) -> bool:

@@ -7,8 +7,9 @@ Invariants (see `check_invariants`, and tests/simulation):
 * An offered item ends exactly once: refused at the door, withdrawn, or in one result as ready, expired or shed.
 * A plan holds items of one signature and never more than max_rows rows or max_batch_bytes bytes (an item that is
   larger than max_batch_bytes by itself travels alone). Queued rows and bytes never exceed their bounds.
-* With a slot free and work waiting, something leaves, unless a max_queue_delay above zero holds a batch that could
-  still grow while the backend is busy; then `wake_at` says until when. An expired item never enters a batch.
+* With a slot free and work waiting, something leaves, unless a batch that could still grow is held back: by a
+  max_queue_delay above zero while the backend is busy, or because sending it now would gain nothing (`staging`, not for
+  quick models); then `wake_at` says until when. An expired item never enters a batch.
 * Earliest deadline (shifted by priority) first, between and within signatures; ties by arrival. A batch may be topped
   up with small items that follow one that did not fit; that one then heads the next batch.
 * With evidence in the cost profile, a batch is the largest that its earliest deadline allows, and an item that would
@@ -20,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from gateway.core.agenda import Agenda
+from gateway.core.agenda import Agenda, check_groups
 from gateway.core.backend_load import BackendLoad
 from gateway.core.cost_profile import CostProfile
 from gateway.core.door import Door
@@ -175,7 +176,9 @@ class Batcher:
     def poll(self, now: Instant, free_slots: int, busy_slots: int) -> PollResult:
         """Decides what leaves now; at most `free_slots` plans. `busy_slots` are those with a batch in them."""
         result = PollResult([], [], [], None)
-        self._load.sync(busy_slots, now)
+        ended = self._load.sync(busy_slots, now)
+        if ended and not self._former.staging.quick:
+            self._former.staging.ended(ended, self._rows, now)
         due = self._due.entries
         if due and due[0][0] <= now:
             self._expire(now, result.expired)
@@ -228,8 +231,7 @@ class Batcher:
             group = self._next_group()
             if group is None:
                 break
-            until = former.hold_until(group, now, draining)
-            if until > now:
+            if not draining and (until := former.hold_until(group, self._rows, self._nbytes, now)) > now:
                 group.held = True
                 held.append(group)
                 wake_at = until if wake_at is None or until < wake_at else wake_at
@@ -244,6 +246,8 @@ class Batcher:
                 result.ready.append(plan)
                 free_slots -= 1
                 self._load.sent(plan.rows, now)
+                if not former.staging.quick:
+                    former.staging.sent(plan.signature, self._rows + plan.rows)
             if group.count:
                 following = group.head()
                 assert following is not None
@@ -299,19 +303,5 @@ class Batcher:
         assert self._nbytes == sum(item.nbytes for item in items), "queued bytes"
         assert self._rows <= self._limits.max_queue_rows, "row bound"
         assert self._nbytes <= self._limits.max_queue_bytes, "byte bound"
-        found = 0
-        for signature, group in self._groups.items():
-            assert group.signature == signature, "group is filed under its signature"
-            assert not group.held, "no group stays held after a poll"
-            members = [item for lane in group.lanes for item in lane.items()]
-            assert group.rows == sum(item.rows for item in members), "rows of a group"
-            assert group.count == len(members), "count of a group"
-            found += len(members)
-            for lane in group.lanes:
-                lane.check()
-                first = min(((item.deadline, item.seq) for item in lane.items()), default=None)
-                if first is not None:
-                    self._due.check(lane, *first)
-                    self._turns.check(lane, first[0] + lane.offset, first[1])
-        assert found == len(items), "every item is in one lane"
+        check_groups(self._groups, len(items), self._due, self._turns)
         assert len(self._groups) <= _SPARE_GROUPS + len(items) + 1, "groups are bounded"

@@ -108,6 +108,13 @@ class CostProfile:
         """Returns the average time of `rows` rows, or None without evidence."""
         return self._means[min(bisect_left(_TOPS, rows), len(_TOPS) - 1)]
 
+    def estimate(self, rows: int) -> Nanos | None:
+        """Returns the average time of exactly `rows` rows: that of sizes around it, in proportion. Where none of them
+        was seen it is `mean`."""
+        index = min(bisect_left(_TOPS, rows), len(_TOPS) - 1)
+        bucket = self._buckets[index]
+        return self._means[index] if bucket is None else (bucket.mean * rows << 8) // bucket.rows
+
     def high(self, rows: int) -> Nanos | None:
         """Returns a time that about 19 of 20 executions of `rows` rows stay under, or None without evidence."""
         return self._highs[min(bisect_left(_TOPS, rows), len(_TOPS) - 1)]

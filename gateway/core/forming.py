@@ -11,6 +11,7 @@ from gateway.core.backend_load import BackendLoad
 from gateway.core.cost_profile import CostProfile
 from gateway.core.lanes import Group, Lane
 from gateway.core.plans import BatchLimits, BatchReason, QueueItem
+from gateway.core.staging import Staging
 from gateway.messages import Instant
 
 _EXPLORE_EVERY = 64
@@ -22,7 +23,7 @@ _LOOK_PAST = 8
 class BatchFormer:
     """Takes batches out of groups. Strikes what it takes off the group's count, not off the batcher's accounts."""
 
-    __slots__ = ("_capped", "_limits", "_load", "_profile", "cap")
+    __slots__ = ("_capped", "_limits", "_load", "_profile", "cap", "staging")
 
     def __init__(self, limits: BatchLimits, profile: CostProfile, load: BackendLoad) -> None:
         self._limits = limits
@@ -30,26 +31,30 @@ class BatchFormer:
         self._load = load
         self._capped = 0
         self.cap = limits.max_rows
+        self.staging = Staging(profile, load, limits.max_rows)
 
     def consult_profile(self) -> None:
         """Takes over the size cap that the profile has learned."""
         if self._limits.batchable:
             self.cap = self._profile.best_rows(self._limits.max_rows, self._limits.min_gain_percent)
+            self.staging.consult_profile(self.cap)
 
-    def hold_until(self, group: Group, now: Instant, draining: bool) -> Instant:
-        """Returns until when a group that may still grow is held back; `now` or earlier means: it leaves."""
-        limits = self._limits
-        if (
-            not limits.max_queue_delay
-            or not self._load.busy
-            or draining
-            or not limits.batchable
-            or group.rows >= self.cap
-        ):
+    def hold_until(self, group: Group, waiting: int, nbytes: int, now: Instant) -> Instant:
+        """Returns until when a group that may still grow is held back; `now` or earlier means: it leaves. `waiting`
+        rows and `nbytes` bytes are in the whole queue."""
+        limits, rows = self._limits, group.rows
+        delay = limits.max_queue_delay if self._load.busy else 0
+        if rows >= self.cap or not limits.batchable or (self.staging.quick and not delay):
+            return now
+        until = now
+        if not self.staging.quick:
+            until = self.staging.hold_until(rows, waiting, nbytes * rows // waiting, now)
+        if delay:
+            until = max(until, group.since + delay)
+        if until <= now:
             return now
         deadline = min(head.deadline for head in map(Lane.head, group.lanes) if head is not None)
-        cost = self._profile.high(group.rows) or 0
-        return min(group.since + limits.max_queue_delay, deadline - cost)
+        return min(until, deadline - (self._profile.high(rows) or 0))
 
     def form(
         self, group: Group, now: Instant, draining: bool, shed: list[QueueItem]

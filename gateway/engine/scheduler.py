@@ -3,7 +3,7 @@
 Invariants: a request is in `pending` from `submit` until exactly one of answered, failed, withdrawn; a slot is held
 exactly while its batch is in flight; no exception of a caller's reply, of a backend or of a merge ends the scheduler;
 every deadline fires on its own, queued or running. Decisions are taken once per event-loop turn (`_wake`), so that all
-requests that arrived together can leave together; nobody waits for more than that turn while a slot is free.
+requests that arrived together can leave together; how long somebody waits beside a free slot is the batcher's business.
 """
 
 from __future__ import annotations

@@ -37,6 +37,8 @@ class Scenario:
     cancel_percent: int = 0
     cost: Callable[[int], int] = lambda rows: 2 * MS + rows * 100 * US
     jitter_percent: int = 0
+    travel: int = 0
+    """How long a batch is on its way to the backend, and its answer back."""
     fail_percent: int = 0
     drain_at_percent: int | None = None
     outage: tuple[int, int, int] | None = None
@@ -58,6 +60,7 @@ class World:
         self.waiting: dict[int, QueueItem] = {}
         self.due: list[tuple[int, int]] = []
         self.outcomes: dict[int, str] = {}
+        self.answered: dict[int, int] = {}
         self.in_time = 0
         self.rejections: Counter[str] = Counter()
         self.reasons: Counter[BatchReason] = Counter()
@@ -65,6 +68,8 @@ class World:
         self.waited: dict[int, int] = {}
         self.trace: list[object] = []
         self.running: dict[int, BatchPlan] = {}
+        self.longest = 0
+        self.ended_at = 0
         self.free_at = [0] * scenario.limits.instances
         self.events: list[tuple[int, int, str, object]] = []
         self.sequence = 0
@@ -147,10 +152,13 @@ class World:
         assert isinstance(token, int)
         plan = self.running.pop(token)
         elapsed = self.timer.finished(token, self.now)
+        self.ended_at = self.now
+        self.longest = max(self.longest, elapsed or 0)
         if self.rng.randrange(100) < self.scenario.fail_percent:
             return
         assert elapsed is not None
         self.profile.observe(plan.rows, elapsed)
+        self.answered.update(dict.fromkeys(plan.keys, self.now))
         self.in_time += sum(self.items[key].rows for key in plan.keys if self.now <= self.items[key].deadline)
 
     def _poll(self) -> None:
@@ -177,15 +185,26 @@ class World:
             assert self.now < self.due[0][0], "what has expired is gone"
             assert wake_at <= self.due[0][0], "no expiry is missed"
             if still_free:
-                assert self.scenario.limits.max_queue_delay, "work waits beside a free slot"
-                assert self.running, "work waits beside an idle backend"
-                assert wake_at <= self.now + self.scenario.limits.max_queue_delay, "a hold is bounded"
+                self._check_hold(wake_at)
         if self.polls % self.scenario.check_every == 0:
             self.batcher.check_invariants()
         self.trace.append((self.now, [plan.keys for plan in result.ready], result.expired, result.shed, wake_at))
         if wake_at is not None and wake_at != self.timer_at:
             self.timer_at = wake_at
             self._at(wake_at, "timer", None)
+
+    def _check_hold(self, wake_at: int) -> None:
+        """Work waits beside a free slot: for a max_queue_delay, for callers who were just answered, or because every
+        instance is busy with something that takes long."""
+        limits = self.scenario.limits
+        delay = limits.max_queue_delay if self.running else 0
+        if len(self.running) < limits.instances:
+            assert self.profile.count or delay, "work waits beside an idle backend without evidence"
+            assert wake_at <= max(self.now + delay, self.ended_at + 2 * MS), "an idle backend waits for a moment only"
+        elif not delay:
+            assert self.longest >= 8 * MS, "a quick model is not held back"
+        span = max(limits.max_queue_delay, 2 * len(self.running) * self.longest, 2 * MS)
+        assert wake_at <= self.now + span, "a hold is bounded"
 
     def _send(self, plan: BatchPlan) -> None:
         limits = self.scenario.limits
@@ -207,7 +226,7 @@ class World:
         self.reasons[plan.reason] += 1
         scenario, token = self.scenario, len(self.plans)
         instance = min(range(len(self.free_at)), key=self.free_at.__getitem__)
-        begin = max(self.now, self.free_at[instance])
+        begin = max(self.now + scenario.travel, self.free_at[instance])
         cost = scenario.cost(plan.rows)
         cost += cost * self.rng.randint(0, scenario.jitter_percent) // 100
         if scenario.outage is not None and scenario.outage[0] <= begin < scenario.outage[1]:
@@ -215,4 +234,4 @@ class World:
         self.free_at[instance] = begin + cost
         self.running[token] = plan
         self.timer.sent(token, self.now)
-        self._at(begin + cost, "done", token)
+        self._at(begin + cost + scenario.travel, "done", token)

@@ -136,3 +136,30 @@ def test_expected_wait_is_what_is_left_of_the_batches_in_flight() -> None:
     assert load.wait(40 * MS) == 0
     load.sync(2, 41 * MS)
     assert (load.busy, load.wait(41 * MS)) == (2, 0)
+
+
+def test_an_estimate_is_in_proportion_within_a_range_of_sizes() -> None:
+    profile = learned((6, 60 * MS), (12, 120 * MS))
+    assert profile.mean(5) == 60 * MS
+    assert profile.estimate(5) == 50 * MS
+    assert profile.estimate(6) == 60 * MS
+    assert profile.estimate(9) == 90 * MS
+    assert profile.estimate(16) == profile.mean(16) == 120 * MS, "nothing of that size was seen"
+    assert CostProfile().estimate(5) is None
+
+
+def test_a_load_knows_when_the_next_batch_would_begin() -> None:
+    profile = learned((1, 10 * MS), (4, 40 * MS))
+    load = BackendLoad(2, profile)
+    load.sent(4, 0)
+    assert load.idle
+    assert load.next_start() is None
+    load.sent(1, MS)
+    assert not load.idle
+    assert load.next_start() == (11 * MS, 1)
+    load.sent(4, 2 * MS)
+    assert load.next_start() == (40 * MS, 4), "the staged one takes the place of the one that ends first"
+    assert load.sync(2, 41 * MS) == 4
+    assert load.next_start() == (11 * MS, 1), "it is overdue"
+    assert load.sync(3, 42 * MS) == 0
+    assert load.next_start() is None, "a batch of unknown size is in flight"

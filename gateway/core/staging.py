@@ -1,0 +1,126 @@
+"""When the batch behind a running one leaves: late, so that it is large, and together with the callers that come back.
+
+A batch that is sent while every instance executes does not start earlier for it: it only stops growing. So where
+executions take long and larger batches are cheaper, it is held back until shortly before an instance is expected to be
+free (*staging*).
+
+Where it pays it waits a moment longer (*gathering*): callers who were just answered often ask again at once, and those
+who once travelled in two batches would do so for ever. That leaves an instance idle for a moment, so it is done only
+where the profile says that it pays, and only as long as callers do come back: `_luck` counts, and one round in 32 tries
+again.
+
+Quick models are left alone: a hold is worth nothing below the grain of timers. Invariants: nothing is held without
+evidence about what runs; no hold is longer than what runs is expected to take, and a quarter of that, and `_MOST`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+from gateway.core.backend_load import BackendLoad
+from gateway.core.cost_profile import CostProfile
+from gateway.messages import Instant, Nanos
+
+_LEAD: Nanos = 3_000_000
+"""How long before its start a batch leaves: the way to the backend, and timers with a grain of a millisecond …"""
+_NANOS_PER_BYTE = 4
+"""… and what its bytes take, here and there (measured: 1.4 ns here, as much there; twice that) …"""
+_DOUBT = 8
+"""… and an eighth of what runs, which may end early."""
+_WORTH = 32
+"""A larger batch must save this part of what runs: where it saves nothing, a smaller one is answered sooner."""
+_QUICK: Nanos = 8_000_000
+_SHARE, _LEAST, _MOST = 32, 500_000, 1_000_000
+"""Callers may take this part of an execution to come back, within these bounds."""
+_MOST_LUCK, _FIRST_LUCK, _TRY_EVERY = 8, 2, 32
+_UNMIXED = 16
+"""So many batches in a row must have had one signature: callers of another one cannot join."""
+
+
+class Staging:
+    """Says until when a batch is held back. `cap` is the size beyond which it would not grow."""
+
+    __slots__ = (
+        "_came", "_load", "_luck", "_mixed", "_profile", "_round", "_signature", "_until", "_wanted", "cap", "quick",
+    )  # fmt: skip
+
+    def __init__(self, profile: CostProfile, load: BackendLoad, cap: int) -> None:
+        self._profile = profile
+        self._load = load
+        self.cap = cap
+        self.quick = True
+        self._signature: Hashable = None
+        self._mixed = _UNMIXED
+        self._round = 0
+        self._luck = _FIRST_LUCK
+        self._until: Instant = 0
+        self._wanted = self._came = 0
+
+    def consult_profile(self, cap: int) -> None:
+        """Takes over what the profile has learned, and the size cap."""
+        self.cap = cap
+        longest = self._profile.mean(cap)
+        self.quick = longest is None or longest < _QUICK
+
+    def sent(self, signature: Hashable, waiting: int) -> None:
+        """A batch of this signature leaves; `waiting` rows were in the queue, it included."""
+        self._settle(waiting)
+        if signature is not self._signature and signature != self._signature:
+            self._signature, self._mixed = signature, _UNMIXED
+        elif self._mixed:
+            self._mixed -= 1
+
+    def ended(self, rows: int, waiting: int, now: Instant) -> None:
+        """Batches with `rows` rows in all have just ended; `waiting` rows are in the queue."""
+        self._settle(waiting)
+        if self._load.idle and self._pays(rows, waiting):
+            together = min(self.cap, rows + waiting)
+            self._wanted, self._came = together, waiting
+            self._until = now + self._patience(together)
+        self._round += 1
+
+    def hold_until(self, rows: int, waiting: int, nbytes: int, now: Instant) -> Instant:
+        """Returns until when a batch of `rows` rows and `nbytes` bytes that could grow is held back; `now` or earlier:
+        it leaves. `waiting` are the rows in the whole queue."""
+        if self._load.idle:
+            return self._until if waiting < self._wanted else now
+        following = self._load.next_start()
+        if following is None:
+            return now
+        start, first = following
+        ahead = self._profile.estimate(first) or 0
+        if self._pays(first, rows):
+            return start + ahead // 4
+        if self._saving(first, rows) * _WORTH < ahead:
+            return now
+        return start - (_LEAD + ahead // _DOUBT + nbytes * _NANOS_PER_BYTE)
+
+    def _pays(self, rows: int, waiting: int) -> bool:
+        """Whether `rows` rows whose callers may come back had better travel with those `waiting`."""
+        if self._mixed or not (self._luck or self._round % _TRY_EVERY == 0):
+            return False
+        patience = self._patience(min(self.cap, rows + waiting))
+        return patience >= _LEAST and self._saving(rows, waiting) > patience
+
+    def _saving(self, rows: int, waiting: int) -> Nanos:
+        """Returns how much less `rows` and `waiting` rows take as one batch than as two, as far as is known; if none
+        wait, than if the first to come travelled alone."""
+        together = min(self.cap, rows + waiting)
+        one = max(waiting, 1)
+        if together <= one:
+            return 0
+        estimate = self._profile.estimate
+        first, second, both = estimate(one), estimate(together - one), estimate(together)
+        if first is None or second is None or both is None:
+            return 0
+        return first + second - both
+
+    def _patience(self, together: int) -> Nanos:
+        return min((self._profile.estimate(together) or 0) // _SHARE, _MOST)
+
+    def _settle(self, waiting: int) -> None:
+        """Judges the gathering that is over: it was worth it if half of those who were answered came back."""
+        if self._wanted:
+            came = 2 * (waiting - self._came) >= self._wanted - self._came
+            self._luck = min(_MOST_LUCK, self._luck + 2) if came else max(0, self._luck - 1)
+            self._wanted = 0
