@@ -235,6 +235,20 @@ class Observer(Protocol):
         """
         ...
 
+    def requests_done(
+        self,
+        version: ModelVersion,
+        contexts: Sequence[RequestContext],
+        rows: Sequence[int],
+        dispatched_at: Instant,
+        finished_at: Instant,
+    ) -> None:
+        """Requests of one batch, at least one, were answered well: what `request_done` says of each, at once.
+
+        `rows` are theirs in the same order; all left the queue at `dispatched_at`.
+        """
+        ...
+
     def batch_done(
         self, version: ModelVersion, requests: int, rows: int, reason: str, backend: Nanos, ok: bool
     ) -> None:

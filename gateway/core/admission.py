@@ -1,6 +1,6 @@
 """How much may be in the gateway at once: requests and their bytes, before any queue is looked at.
 
-Judges numbers that the caller derives from what is really in flight, so that nothing can drift.
+Judges numbers that the caller keeps with the tables of what is really in flight (`engine/outstanding`).
 """
 
 from __future__ import annotations

@@ -19,9 +19,11 @@ from gateway.core.signature import CheckedHead
 from gateway.engine.batch import Batch, PendingRequest
 from gateway.engine.earliest_timer import EarliestTimer
 from gateway.engine.flights import Flights
+from gateway.engine.outstanding import PendingTable
 from gateway.engine.refusals import expired, internal, refusal, shed, unreachable
 from gateway.engine.repeats import Repeats
 from gateway.engine.replicas import Replica
+from gateway.engine.reports import report, report_answered
 from gateway.engine.tap import SHADOW, Tap, show
 from gateway.engine.turns import Turn
 from gateway.errors import ErrorCode, GatewayError
@@ -50,8 +52,7 @@ class VersionScheduler:
         self.version = version
         self.batcher = batcher
         self.profile = profile
-        self.pending: dict[int, PendingRequest] = {}
-        self.pending_bytes = 0
+        self.pending = PendingTable()
         self.in_flight = flights.batches
         self.flights = flights
         self._on_dead = on_dead
@@ -86,17 +87,15 @@ class VersionScheduler:
             raise refusal(self.version.model_name, rejection)
         pending = PendingRequest(key, request, context, reply, checked, nbytes, self)
         pending.dispatched_at = now
-        self.pending[key] = pending
-        self.pending_bytes += nbytes
+        self.pending.admit(pending)
         self.wake()
         return pending
 
     def withdraw(self, pending: PendingRequest) -> None:
         """Forgets a request whose caller left; cancels the backend call when nobody is left in its batch."""
-        if self.pending.pop(pending.key, None) is None:
+        if not self.pending.drop(pending):
             return
-        self.pending_bytes -= pending.nbytes
-        self._report(pending, ErrorCode.CANCELLED, "the caller left", self._clock.now())
+        report(self._observer, self.version, pending, ErrorCode.CANCELLED, "the caller left", self._clock.now())
         batch = pending.batch
         if batch is None:
             self.batcher.withdraw(pending.key)
@@ -246,26 +245,30 @@ class VersionScheduler:
         rows = [member.checked.rows for member in members]
         parts = split(outcome, rows, self._public, self._heads, batchable=members[0].checked.batchable)
         self._repeats.succeeded(batch)
-        waiting, pending_table, report = batch.waiting, self.pending, self._observer.request_done
-        version, name = self.version, self.version.model_name
+        waiting, pending_table = batch.waiting, self.pending
         answered: list[tuple[PendingRequest, InferResponse]] = []
+        contexts: list[RequestContext] = []
+        done: list[int] = []
+        nbytes = 0
         for member, (head, data) in zip(members, parts, strict=True):
             key = member.key
             if key not in waiting:
                 continue
             del pending_table[key]
-            self.pending_bytes -= member.nbytes
-            context = member.context
-            queued = member.dispatched_at - context.received_at
+            nbytes += member.nbytes
+            response = InferResponse(head, member.request.id, data)
             try:
-                response = InferResponse(head, member.request.id, data)
                 member.reply.succeed(response)
-                report(context, version, None, member.checked.rows, queued, now, name)
-                if self.tap is not None:
-                    answered.append((member, response))
             except Exception:
-                _log.exception("answering one caller of %s", version)
+                _log.exception("answering one caller of %s", self.version)
                 self._answer_badly(member, internal())
+                continue
+            contexts.append(member.context)
+            done.append(member.checked.rows)
+            if self.tap is not None:
+                answered.append((member, response))
+        pending_table.took(len(waiting), nbytes)
+        report_answered(self._observer, self.version, contexts, done, members[0].dispatched_at, now)
         if self.tap is not None and answered:
             show(self.tap, answered)
 
@@ -286,11 +289,9 @@ class VersionScheduler:
             self._fail(pending, error, now)
 
     def _fail(self, pending: PendingRequest, error: GatewayError, now: Instant) -> None:
-        if self.pending.pop(pending.key, None) is None:
-            return
-        self.pending_bytes -= pending.nbytes
-        self._report(pending, error.code, error.message, now)
-        self._answer_badly(pending, error)
+        if self.pending.drop(pending):
+            report(self._observer, self.version, pending, error.code, error.message, now)
+            self._answer_badly(pending, error)
 
     def _answer_badly(self, pending: PendingRequest, error: GatewayError) -> None:
         """Tells one caller of a failure; without effect on one that was answered or has left."""
@@ -308,12 +309,3 @@ class VersionScheduler:
             if batch.call is not None:
                 batch.call.cancel()
             batch.dissolve()
-
-    def _report(self, pending: PendingRequest, code: ErrorCode, message: str, now: Instant) -> None:
-        context = pending.context
-        queued = (pending.dispatched_at if pending.batch is not None else now) - context.received_at
-        name = self.version.model_name
-        try:
-            self._observer.request_done(context, self.version, code, pending.checked.rows, queued, now, name, message)
-        except Exception:
-            _log.exception("observing a request of %s", self.version)

@@ -14,8 +14,8 @@ from gateway.core.health import ReadyPolicy, server_ready
 from gateway.core.routing import NO_HEADERS, choose, decide, split, sticky_key
 from gateway.core.signature import check_data
 from gateway.engine.batch import PendingRequest
+from gateway.engine.outstanding import Outstanding
 from gateway.engine.refusals import refusal
-from gateway.engine.scheduler import VersionScheduler
 from gateway.engine.served import ServedVersion
 from gateway.errors import ErrorCode, GatewayError
 from gateway.messages import InferRequest, ModelMetadata, Parameters, RequestContext, RequestHead
@@ -44,7 +44,8 @@ class InferService:
         self._ready_models = ready_models
         self._table = RouteTable(0, {}, complete=False)
         self._versions: Mapping[str, Mapping[int, ServedVersion]] = {}
-        self._schedulers: tuple[VersionScheduler, ...] = ()
+        self.outstanding = Outstanding()
+        """What was accepted and not answered, over all versions."""
         self._closing = False
         self._leaving = False
         self.statistics_of = _uncounted
@@ -60,7 +61,8 @@ class InferService:
             raise ValueError("a route table's generation must not go back")
         self._table = table
         self._versions = versions
-        self._schedulers = tuple(served.scheduler for served in self.all_versions())
+        for served in self.all_versions():
+            served.scheduler.pending.join(self.outstanding)
 
     def shut(self) -> None:
         """Refuses new requests from now on with SHUTTING_DOWN; what was accepted is still answered."""
@@ -77,7 +79,7 @@ class InferService:
     @property
     def in_flight(self) -> int:
         """Requests accepted and not answered yet."""
-        return sum(len(scheduler.pending) for scheduler in self._schedulers)
+        return self.outstanding.requests
 
     @property
     def table(self) -> RouteTable:
@@ -112,11 +114,7 @@ class InferService:
             served = self._resolve(request.head, context)
             checked = served.check(request.head)
             nbytes = check_data(checked, request.data)
-            in_flight = in_flight_bytes = 0
-            for scheduler in self._schedulers:
-                in_flight += len(scheduler.pending)
-                in_flight_bytes += scheduler.pending_bytes
-            rejection = self._admission.check(in_flight, nbytes, in_flight_bytes)
+            rejection = self._admission.check(self.outstanding.requests, nbytes, self.outstanding.nbytes)
             if rejection is not None:
                 raise refusal(served.version.model_name, rejection)
             pending = served.scheduler.submit(request, context, reply, checked, nbytes)

@@ -1,12 +1,12 @@
 """The observer of the engine, with a second listener while releases are in progress.
 
-Without one, `request_done` is the inner observer's own method, so that nothing is added to the hot path. Copies are
-nobody's requests: the inner observer never hears of them.
+Without one, `request_done` and `requests_done` are the inner observer's own methods, so that nothing is added to the
+hot path. Copies are nobody's requests: the inner observer never hears of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from gateway.engine.tap import SHADOW
@@ -25,19 +25,22 @@ class RequestCounter(Protocol):
 class SwitchedObserver:
     """An `Observer` in front of another one. `counters` are the releases' listeners by release id."""
 
-    __slots__ = ("_counters", "_inner", "batch_done", "request_done", "version_state")
+    __slots__ = ("_counters", "_inner", "batch_done", "request_done", "requests_done", "version_state")
 
     def __init__(self, inner: Observer) -> None:
         self._inner = inner
         self._counters: Mapping[str, RequestCounter] = {}
         self.request_done: Callable[..., None] = inner.request_done
+        self.requests_done: Callable[..., None] = inner.requests_done
         self.batch_done = inner.batch_done
         self.version_state = inner.version_state
 
     def listen(self, counters: Mapping[str, RequestCounter], *, copies: bool) -> None:
         """Lets these releases hear of their requests; `copies` says that some may still be under way."""
         self._counters = counters
-        self.request_done = self._counted if counters or copies else self._inner.request_done
+        listening = bool(counters) or copies
+        self.request_done = self._counted if listening else self._inner.request_done
+        self.requests_done = self._counted_at_once if listening else self._inner.requests_done
 
     def _counted(
         self,
@@ -53,6 +56,25 @@ class SwitchedObserver:
         if context.protocol is SHADOW:
             return
         self._inner.request_done(context, version, code, rows, queued, finished_at, model_name, message)
+        self._tell(context, code, finished_at)
+
+    def _counted_at_once(
+        self,
+        version: ModelVersion,
+        contexts: Sequence[RequestContext],
+        rows: Sequence[int],
+        dispatched_at: Instant,
+        finished_at: Instant,
+    ) -> None:
+        lives = [(context, n) for context, n in zip(contexts, rows, strict=True) if context.protocol is not SHADOW]
+        if not lives:
+            return
+        contexts = [context for context, _ in lives]
+        self._inner.requests_done(version, contexts, [n for _, n in lives], dispatched_at, finished_at)
+        for context in contexts:
+            self._tell(context, None, finished_at)
+
+    def _tell(self, context: RequestContext, code: ErrorCode | None, finished_at: Instant) -> None:
         decision = context.decision
         # Whom a rule sent here is no fair sample of the callers.
         if decision is not None and decision.rule < 0:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import orjson
 
@@ -83,6 +83,26 @@ class AccessLog:
                 self._append((context, version, code, rows, queued, finished_at, model_name, message))
             else:
                 self._hidden[key] = self._hidden.get(key, 0) + 1
+
+    def requests_done(
+        self,
+        version: ModelVersion,
+        contexts: Sequence[RequestContext],
+        rows: Sequence[int],
+        dispatched_at: Instant,
+        finished_at: Instant,
+    ) -> None:
+        """Notes answered requests of one batch, the first of them where the budget does not reach."""
+        taken = self._successes
+        if taken < len(contexts):
+            self._suppressed += len(contexts) - taken
+        else:
+            taken = len(contexts)
+        self._successes -= taken
+        for index in range(taken):
+            context = contexts[index]
+            queued = dispatched_at - context.received_at
+            self._append((context, version, None, rows[index], queued, finished_at, version.model_name, ""))
 
     def _take_for_failure(self) -> bool:
         if self._failures > 0:

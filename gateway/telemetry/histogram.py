@@ -23,6 +23,18 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
+    def observe_since(self, starts: list[int], end: int) -> None:
+        """Observes `end - start` for each of `starts`, which ascend: by bounds and not by values, of which there are
+        mostly more."""
+        counts, bounds = self.counts, self.bounds
+        at, many = 0, len(starts)
+        self.total += many * end - sum(starts)
+        while at < many:
+            index = bisect_left(bounds, end - starts[at])
+            until = bisect_left(starts, end - bounds[index - 1], at) if index else many
+            counts[index] += until - at
+            at = until
+
     @property
     def count(self) -> int:
         """How many values were observed."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from gateway.errors import ErrorCode
 from gateway.judgements import EvidenceBundle
 from gateway.messages import Instant, Nanos, RequestContext
-from gateway.telemetry.series import SeriesTable
+from gateway.telemetry.series import SeriesTable, VersionSeries
 from gateway.versions import InputDrift, ModelVersion, VersionState
 
 RETIRED_KEPT: Nanos = 300 * 1_000_000_000
@@ -98,6 +98,38 @@ class Metrics:
         waited = found.queued
         waited.counts[bisect_left(waited.bounds, queued)] += 1
         waited.total += queued
+
+    def requests_done(
+        self,
+        version: ModelVersion,
+        contexts: Sequence[RequestContext],
+        rows: Sequence[int],
+        dispatched_at: Instant,
+        finished_at: Instant,
+    ) -> None:
+        """Counts answered requests of one batch; see `ports.Observer`."""
+        found = self._by_id.get(id(version))
+        if found is None:
+            found = self.table.find(version, version.model_name)
+        first = contexts[0].protocol
+        received = sorted([context.received_at for context in contexts if context.protocol == first])
+        self._answered(found, first, received, finished_at)
+        if len(received) < len(contexts):
+            for protocol in {context.protocol for context in contexts if context.protocol != first}:
+                others = sorted([context.received_at for context in contexts if context.protocol == protocol])
+                self._answered(found, protocol, others, finished_at)
+                received += others
+            received.sort()
+        total = sum(rows)
+        found.rows += total
+        found.answered_rows += total
+        found.answered_at = finished_at
+        found.queued.observe_since(received, dispatched_at)
+
+    def _answered(self, found: VersionSeries, protocol: str, received: list[Instant], finished_at: Instant) -> None:
+        series = found[protocol]
+        series.ok += len(received)
+        series.duration.observe_since(received, finished_at)
 
     def batch_done(
         self, version: ModelVersion, requests: int, rows: int, reason: str, backend: Nanos, ok: bool

@@ -5,6 +5,8 @@ Two known observers called one after the other: a general list of them would cos
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from gateway.errors import ErrorCode
 from gateway.messages import Instant, Nanos, RequestContext
 from gateway.telemetry.access_log import AccessLog
@@ -15,11 +17,13 @@ from gateway.versions import ModelVersion
 class Observers:
     """An `Observer` that passes everything to the metrics and requests also to the access log."""
 
-    __slots__ = ("_count", "_note", "batch_done", "version_state")
+    __slots__ = ("_count", "_count_at_once", "_note", "_note_at_once", "batch_done", "version_state")
 
     def __init__(self, metrics: Metrics, access_log: AccessLog) -> None:
         self._count = metrics.request_done
         self._note = access_log.request_done
+        self._count_at_once = metrics.requests_done
+        self._note_at_once = access_log.requests_done
         # Bound directly: the access log has no interest in these.
         self.batch_done = metrics.batch_done
         self.version_state = metrics.version_state
@@ -38,6 +42,18 @@ class Observers:
         """See `ports.Observer`."""
         self._count(context, version, code, rows, queued, finished_at, model_name)
         self._note(context, version, code, rows, queued, finished_at, model_name, message)
+
+    def requests_done(
+        self,
+        version: ModelVersion,
+        contexts: Sequence[RequestContext],
+        rows: Sequence[int],
+        dispatched_at: Instant,
+        finished_at: Instant,
+    ) -> None:
+        """See `ports.Observer`."""
+        self._count_at_once(version, contexts, rows, dispatched_at, finished_at)
+        self._note_at_once(version, contexts, rows, dispatched_at, finished_at)
 
 
 def combined(metrics: Metrics, access_log: AccessLog | None) -> Metrics | Observers:

@@ -61,6 +61,12 @@ class Recorder:
     def request_done(self, context, version, code, rows, queued, finished_at, model_name, message="") -> None:  # type: ignore[no-untyped-def]
         self.requests.append(code)
 
+    def requests_done(self, version, contexts, rows, dispatched_at, finished_at) -> None:  # type: ignore[no-untyped-def]
+        assert len(contexts) == len(rows) > 0
+        for context, own in zip(contexts, rows, strict=True):
+            queued = dispatched_at - context.received_at
+            self.request_done(context, version, None, own, queued, finished_at, version.model_name)
+
     def batch_done(self, version, requests, rows, reason, backend, ok) -> None:  # type: ignore[no-untyped-def]
         self.batches.append((requests, rows, reason, ok))
 

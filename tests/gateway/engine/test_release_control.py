@@ -214,6 +214,7 @@ def test_without_releases_the_hot_path_is_the_inner_observers_own() -> None:
         await world.want(1)
         assert world.switch is not None
         assert world.switch.request_done == world.observer.request_done
+        assert world.switch.requests_done == world.observer.requests_done
         await world.manager.close()
 
     run(test())

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.errors import ErrorCode
+from gateway.engine.outstanding import Outstanding
+from gateway.errors import ErrorCode, GatewayError
 from gateway.tensors import DataType, TensorSpec
 from tests.support.engine import METADATA, MILLISECOND, SECOND, World
 
@@ -175,6 +176,9 @@ def test_everything_returns_to_zero_after_a_storm(world: World) -> None:
                 call.cancelled = True
         if round_ % 3 == 0 and callers[-1].pending is not None:
             callers[-1].pending.withdraw()
+        pending = world.scheduler.pending.values()
+        assert world.service.outstanding.requests == len(pending)
+        assert world.service.outstanding.nbytes == sum(one.nbytes for one in pending)
     world.clock.advance(SECOND)
     for call in world.backend.calls:
         if not call.cancelled:
@@ -183,6 +187,21 @@ def test_everything_returns_to_zero_after_a_storm(world: World) -> None:
     assert world.service.in_flight == 0
     assert not world.scheduler.in_flight
     assert not world.replica.in_flight
-    assert world.scheduler.pending_bytes == 0
+    assert world.service.outstanding.nbytes == 0
     assert len(world.scheduler.batcher) == 0
     assert len(world.observer.requests) == len(callers)
+
+
+def test_what_is_pending_counts_in_the_total_that_a_scheduler_joins(world: World) -> None:
+    world.ask((1, 1))
+    caller = world.ask((1, 1), (2, 2))
+    total, before = Outstanding(), world.service.outstanding
+    world.scheduler.pending.join(total)
+    world.scheduler.pending.join(total)
+    assert (total.requests, total.nbytes) == (2, 24)
+    assert (before.requests, before.nbytes) == (0, 0)
+    assert caller.pending is not None
+    caller.pending.withdraw()
+    assert (total.requests, total.nbytes) == (1, 8)
+    world.scheduler.fail_all(GatewayError(ErrorCode.SHUTTING_DOWN, "gone"))
+    assert (total.requests, total.nbytes) == (0, 0)

@@ -127,6 +127,7 @@ def test_a_call_that_the_backend_did_not_take_is_retried_too(world: World) -> No
 
 def test_an_observer_that_fails_leaves_nobody_without_an_answer(world: World) -> None:
     world.observer.request_done = lambda *arguments: 1 / 0  # type: ignore[method-assign, assignment]
+    world.observer.requests_done = lambda *arguments: 1 / 0  # type: ignore[method-assign, assignment]
     world.observer.batch_done = lambda *arguments: 1 / 0  # type: ignore[method-assign, assignment]
     callers = [world.ask((1, 1)), world.ask((2, 2), timeout=5 * MILLISECOND)]
     world.clock.advance(10 * MILLISECOND)

@@ -73,6 +73,25 @@ def test_a_line_says_what_happened() -> None:
     ]  # fmt: skip
 
 
+def test_a_batch_gets_lines_as_far_as_the_budget_reaches_and_the_rest_is_counted() -> None:
+    one, many = World(lines_per_second=25), World(lines_per_second=25)
+    for world in (one, many):
+        world.request()
+        now = world.clock.now()
+        contexts = [RequestContext(f"id-{n}", now - 2_000_000 - n, now, "grpc") for n in range(10)]
+        rows, dispatched = list(range(1, 11)), now - 500_000
+        if world is many:
+            observer: Observer = world.log
+            observer.requests_done(V1, contexts, rows, dispatched, now)
+        else:
+            for context, own in zip(contexts, rows, strict=True):
+                world.log.request_done(context, V1, None, own, dispatched - context.received_at, now, "m")
+        world.clock.advance(SECOND)
+    assert many.kept.lines == one.kept.lines
+    assert [line.get("rows") for line in many.kept.lines] == [3, 1, 2, 3, None]
+    assert many.kept.lines[-1]["successes"] == 7
+
+
 @pytest.mark.parametrize(
     ("decision", "fields"),
     [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.errors import ErrorCode
@@ -72,6 +74,35 @@ def test_requests_are_counted_by_version_protocol_and_outcome() -> None:
     assert value("sluice_request_duration_seconds_bucket", le="0.01", **rest) == 0
     assert value("sluice_request_duration_seconds_bucket", le="+Inf", **rest) == 1
     assert value("sluice_queue_duration_seconds_count", model="m", version="1") == 4
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 12_000_000), st.sampled_from(["grpc", "rest_json", "rest_binary"]), st.integers(1, 9)),
+        min_size=1, max_size=40,
+    ),
+    st.sampled_from([(1_000, 10_000), (1,), (500, 1_000, 2_000, 5_000, 10_000, 12_000)]),
+)  # fmt: skip
+def test_a_batch_counts_as_its_requests_one_by_one(
+    members: list[tuple[int, str, int]], bounds: tuple[int, ...]
+) -> None:
+    now, dispatched = 100 * MILLISECOND, 99 * MILLISECOND
+    contexts = [RequestContext("id", dispatched - ago, now, protocol) for ago, protocol, _ in members]
+    rows = [own for *_, own in members]
+    at_once, singly = Metrics(lambda: now, bounds), Metrics(lambda: now, bounds)
+    observer: Observer = at_once
+    observer.requests_done(V1, contexts, rows, dispatched, now)
+    for context, own in zip(contexts, rows, strict=True):
+        singly.request_done(context, V1, None, own, dispatched - context.received_at, now, "m")
+    assert at_once.totals() == singly.totals()
+    assert _everything(at_once) == _everything(singly)
+
+
+def _everything(metrics: Metrics) -> object:
+    series = metrics.table.find(V1, "m")
+    histograms = {"queued": series.queued} | {protocol: own.duration for protocol, own in series.items()}
+    counted = {name: (found.counts, found.total) for name, found in histograms.items()}
+    return counted, series.rows, series.answered_rows, series.answered_at, metrics.rejected
 
 
 def test_a_failure_without_rows_was_refused_at_the_door() -> None:
