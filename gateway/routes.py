@@ -78,6 +78,13 @@ class Route:
     arms: tuple[str, ...] = ()
     release_id: str = ""
     settling: bool = False
+    only: RouteDecision | None = field(init=False, repr=False, compare=False, default=None)
+    """The decision about every request, where there is one only."""
+
+    def __post_init__(self) -> None:
+        if len(self.targets) == 1 and not self.rules:
+            arm = self.arms[0] if self.arms else ""
+            object.__setattr__(self, "only", RouteDecision(self.targets[0][0], arm=arm, release_id=self.release_id))
 
     @property
     def stable(self) -> int:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
+from itertools import repeat
 
 from gateway.messages import Instant, Nanos
 from gateway.releases import PairCounts, RateCounts
@@ -120,6 +122,18 @@ class FailurePairing(Pairing):
             self._of_candidate(bad, at)
         else:
             self._of_stable(bad, at)
+
+    def stable_went_well(self, ended: Sequence[Instant]) -> None:
+        """Takes stable's requests that all went well, by the instants at which they ended."""
+        done = 0
+        while done < len(ended) and self._waiting:
+            self._of_stable(False, ended[done])
+            done += 1
+        rest = ended[done:]
+        if rest:
+            self._unseen = 0
+            self.last_stable.extend(repeat(False, len(rest)))
+            self._free.extend(zip(rest, repeat(False), strict=False))
 
     def _of_candidate(self, bad: bool, at: Instant) -> None:
         self.last_candidate.append(bad)

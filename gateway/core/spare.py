@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 from gateway.messages import Instant, Nanos
 
-DUTY_PERMILLE = 5
+DUTY_PERMILLE = 2
 """The share of the time that copies may take beside live work: well below the hundredth of requests that make a p99."""
 _IDLE_AFTER: Nanos = 20_000_000
 """Without live work for so long the gateway counts as idle."""
 _LATE: Nanos = 4_000_000
 _LOOK: Nanos = 5_000_000
-_BESIDE_ROWS = 4
+_BESIDE_ROWS = 8
 """Rows of a batch of copies beside live work: it must be over soon."""
 
 
@@ -59,9 +59,10 @@ class SpareTime:
             return most
         return min(most, _BESIDE_ROWS) if now >= self._free_at else 0
 
-    def next_look(self, now: Instant) -> Instant:
-        """Returns when to ask again if nothing was allowed now; later than now."""
-        soon = now + _LOOK
+    def next_look(self, now: Instant, *, waiting: bool = True) -> Instant:
+        """Returns when to ask again if nothing was allowed now, or nothing is `waiting`; later than now."""
+        # While it is not their turn beside live work, only an idle gateway could give them time.
+        soon = now + (_LOOK if waiting and self._free_at <= now + _LOOK else _IDLE_AFTER)
         self._expected = min(max(self._free_at, now + 1_000_000), soon) if self._free_at > now else soon
         return self._expected
 

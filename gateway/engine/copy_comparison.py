@@ -97,6 +97,7 @@ def _note_labels(collector: Collector, copies: list[Copy]) -> None:
     plan = collector.plan
     if plan.criteria.outcome_loss is None:
         return
+    collector.look()  # what stable said to these requests comes first
     looks = look_at(
         [copy.answer for copy in copies if copy.answer is not None],
         [copy.rows for copy in copies],

@@ -7,39 +7,30 @@ everything kept is bounded. `document` and the constructor's `found` carry the c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from gateway.core.comparable import Comparable, equal_shares, stable_share
 from gateway.core.disagreement import Disagreement
-from gateway.core.log_histogram import LogHistogram
 from gateway.core.outcome_matching import Outcome, OutcomeMatching
 from gateway.core.pairing import FailurePairing, LatencyPairing, block_length
 from gateway.core.score_bins import ScoreBins
-from gateway.engine.answer_looks import MOST_OUTPUTS, look_at
-from gateway.engine.batch import PendingRequest
+from gateway.engine.answer_evidence import AnswerEvidence
+from gateway.engine.answer_looks import MOST_OUTPUTS
+from gateway.engine.answer_notes import AnsweredRun, AnswerNotes, Answers
+from gateway.engine.arm_stats import ArmStats
 from gateway.errors import ErrorCode
 from gateway.judgements import ArmCounts
-from gateway.messages import InferResponse, Instant, Nanos, RequestContext
-from gateway.releases import CANDIDATE, STABLE, Arm, Evidence, PairCounts, RateCounts, Release, ReleasePlan
+from gateway.messages import Instant, Nanos, RequestContext
+from gateway.releases import CANDIDATE, STABLE, Arm, Evidence, PairCounts, RateCounts, Release, ReleaseKind, ReleasePlan
 
+_log = logging.getLogger("sluice.releases")
 FAULTS = frozenset({
     ErrorCode.BACKEND_FAILED, ErrorCode.BACKEND_UNREACHABLE, ErrorCode.INTERNAL, ErrorCode.DEADLINE_EXCEEDED,
     ErrorCode.OVERLOADED, ErrorCode.MODEL_NOT_READY,
 })  # fmt: skip
 """Failures that may be the version's fault; all others are the caller's own."""
-
-
-class ArmStats:
-    """One arm's requests, failures and latencies (from a request's last byte to its answer)."""
-
-    __slots__ = ("errors", "latency", "requests", "version")
-
-    def __init__(self, version: int, requests: int = 0, errors: int = 0, bins: Mapping[int, int] | None = None) -> None:
-        self.version = version
-        self.requests = requests
-        self.errors = errors
-        self.latency = LogHistogram(bins)
 
 
 class Collector:
@@ -54,7 +45,6 @@ class Collector:
         self.failures = FailurePairing(
             _pairs(found, "errors"), RateCounts(*found.get("alone", (0, 0))), found.get("in_a_row", 0)
         )
-        self.nans = FailurePairing(_pairs(found, "nans"))
         allowed = criteria.latency_increase or 0.0
         quantiles = criteria.latency_quantiles if criteria.latency_increase is not None else ()
         self.latency = {
@@ -64,10 +54,13 @@ class Collector:
             for q in quantiles
         }
         self.comparable = Comparable()
-        self.scores: dict[str, ScoreBins] = {
-            name: ScoreBins(*saved) for name, saved in list(found.get("scores", {}).items())[:MOST_OUTPUTS]
-        }
-        self.outcomes = OutcomeMatching(_pairs(found, "outcomes"), found.get("outcome_samples", 0))
+        self.looks = AnswerEvidence(
+            plan,
+            FailurePairing(_pairs(found, "nans")),
+            {name: ScoreBins(*saved) for name, saved in list(found.get("scores", {}).items())[:MOST_OUTPUTS]},
+            OutcomeMatching(_pairs(found, "outcomes"), found.get("outcome_samples", 0)),
+        )
+        self.nans, self.scores, self.outcomes = self.looks.nans, self.looks.scores, self.looks.outcomes
         self.disagreement = Disagreement(found.get("disagreement"))
         self.arms: dict[str, ArmStats] = {}
         for arm in (*plan.arms, Arm(STABLE, plan.stable)):
@@ -80,17 +73,26 @@ class Collector:
         self.candidate_samples: int = found.get("candidate_samples", 0)
         self.shadow_samples: int = found.get("shadow_samples", 0)
         self.shadow_drops: dict[str, int] = dict(found.get("shadow_drops", {}))
+        self._notes = AnswerNotes()
+        self.copies_only = self._gets_copies_only()
         self.changes = 0
         """Grows with everything that is counted."""
         self.alarm: Callable[[], None] = lambda: None
         """Called when the candidate has failed as often in a row as it may: that is not to wait for the next look."""
 
+        self.copy: Callable[[Answers], None] = lambda answers: None
+        """Called with what stable answered: copies of it may be run on the candidate."""
+
     def at_step(self, release: Release) -> None:
         """Begins to count for the step that the release is on, if that is another one."""
+        step = release.progress.step
+        if step != self.step:
+            self.look()
         self.comparable.equal = equal_shares(release)
         self.failures.solo = stable_share(release) == 0
-        if release.progress.step != self.step:
-            self.step = release.progress.step
+        if step != self.step:
+            self.step = step
+            self.copies_only = self._gets_copies_only()
             self.step_samples = 0
             self.changes += 1
             self.failures.part()
@@ -101,32 +103,30 @@ class Collector:
                 bins.part()
 
     @property
-    def copies_only(self) -> bool:
+    def compares(self) -> bool:
+        """Whether executions of the candidate and of stable may be compared in this step."""
+        return not self.copies_only or self.plan.kind is ReleaseKind.AB
+
+    def _gets_copies_only(self) -> bool:
         """Whether the candidate gets nothing but copies in this step."""
         return not self.plan.steps or self.plan.steps[min(self.step, len(self.plan.steps) - 1)].weight == 0
 
     # ------------------------------------------------------------------ the data plane
 
-    def request(self, arm: str, context: RequestContext, code: ErrorCode | None, finished_at: Instant) -> None:
-        """A request that was routed to `arm` ended; `code` None is success."""
-        bad = code is not None
-        if bad and code not in FAULTS:
+    def failed(self, arm: str, context: RequestContext, code: ErrorCode, finished_at: Instant) -> None:
+        """A request that was routed to `arm` failed. Those that went well are told by `answered`."""
+        if code not in FAULTS:
             return
+        self.look()  # what went well before it comes first
         stats = self.arms.get(arm)
         if stats is None:
             return
         self.changes += 1
         stats.requests += 1
-        stats.errors += bad
-        if not bad:
-            stats.latency.add(finished_at - context.received_at)
-        if arm == self.candidate:
-            self.candidate_samples += 1
-            if not self.copies_only:
-                self.step_samples += 1
-        elif arm != STABLE:
-            return
-        self.failures.request(arm == self.candidate, bad, finished_at)
+        stats.errors += 1
+        self._sampled(arm, 1)
+        if arm in (self.candidate, STABLE):
+            self.failures.request(arm == self.candidate, True, finished_at)
         most = self.plan.criteria.consecutive_failures
         if most is not None and self.failures.in_a_row >= most:
             self.alarm()
@@ -140,40 +140,72 @@ class Collector:
             for pairing in self.latency.values():
                 pairing.observe(is_candidate, rows, elapsed, rest, equal=self.comparable.equal)
 
-    def answered(
-        self, is_candidate: bool, answers: Sequence[tuple[PendingRequest, InferResponse]], at: Instant
-    ) -> None:
-        """Requests that the release had routed were answered, in one batch."""
-        criteria = self.plan.criteria
-        paired = not self.copies_only  # stable's alone would be compared with nothing
-        looks = look_at(
-            [answer for _, answer in answers],
-            [member.checked.rows for member, _ in answers],
-            nans=paired and criteria.nan_rate is not None,
-            scores=paired and criteria.score_shift is not None,
-            labels=criteria.outcome_loss is not None,
-            label_output=self.plan.outputs[0].output if self.plan.outputs else "",
-        )
-        if looks.nans is not None:
-            for bad in looks.nans:
-                self.nans.request(is_candidate, bad, at)
-        for output, values in looks.scores.items():
-            bins = self.scores.get(output)
-            if bins is None:
-                if len(self.scores) >= MOST_OUTPUTS:
+    def answered(self, arm: str, answers: Answers, at: Instant) -> bool:
+        """The version that is `arm` answered requests, in one batch; returns whether it is time to `look`.
+
+        Only those count that the release's split sent there.
+        """
+        return self._notes.add(arm, answers, at)
+
+    @property
+    def full(self) -> bool:
+        """Whether a look cannot wait any longer."""
+        return self._notes.full
+
+    def look(self) -> None:
+        """Counts and looks at the answers that wait; one that cannot be looked at says nothing."""
+        release_id = self.plan.id
+        self.looks.paired = not self.copies_only
+        run = AnsweredRun("", "")
+        for batch in self._notes.take():
+            at = batch.at
+            for one in batch.answers:
+                context = one[0].context
+                decision = context.decision
+                # Whom a rule sent here is no fair sample of the callers.
+                if decision is None or decision.rule >= 0 or decision.release_id != release_id:
                     continue
-                bins = self.scores[output] = ScoreBins()
-            bins.add(values, is_candidate=is_candidate)
-        if criteria.outcome_loss is not None:
-            for (member, _), label in zip(answers, looks.labels, strict=True):
-                self.outcomes.answered(member.context.request_id, is_candidate=is_candidate, label=label)
+                if decision.arm != run.sent_to or batch.arm != run.answered_by:
+                    self._went_well(run)
+                    run = AnsweredRun(decision.arm, batch.arm)
+                run.answers.append(one)
+                run.ended.append(at)
+                run.spans.append(at - context.received_at)
+        self._went_well(run)
+        self.looks.look()
+
+    def _went_well(self, run: AnsweredRun) -> None:
+        """Requests of one arm were answered."""
+        count, arm, stats = len(run.answers), run.sent_to, self.arms.get(run.sent_to)
+        if stats is not None:
+            self.changes += count
+            stats.requests += count
+            stats.latency.add_all(run.spans)
+            self._sampled(arm, count)
+            if arm == STABLE:
+                self.failures.stable_went_well(run.ended)
+            elif arm == self.candidate:
+                for at in run.ended:
+                    self.failures.request(True, False, at)
+        if run.answered_by == STABLE:
+            self.copy(run.answers)
+        if run.answered_by in (STABLE, self.candidate):
+            self.looks.take(run.answers, run.ended, is_candidate=run.answered_by == self.candidate)
+
+    def _sampled(self, arm: str, count: int) -> None:
+        if arm == self.candidate:
+            self.candidate_samples += count
+            if not self.copies_only:
+                self.step_samples += count
 
     def knows(self, request_id: str) -> bool:
         """Whether an outcome of this request would be one of the release's."""
+        self.look()
         return self.outcomes.knows(request_id)
 
     def outcome(self, outcome: Outcome) -> bool:
         """Takes what became known of a request; returns whether it was one of the release's."""
+        self.look()
         self.changes += 1
         return self.outcomes.report(outcome)
 
@@ -181,6 +213,7 @@ class Collector:
 
     def evidence(self) -> Evidence:
         """Returns the counts as a decision needs them."""
+        self.look()
         return Evidence(
             errors=self.failures.counts,
             alone=self.failures.alone,
@@ -209,6 +242,7 @@ class Collector:
 
     def document(self) -> dict[str, Any]:
         """Returns the counts as plain data."""
+        self.look()
         return {
             "id": self.plan.id,
             "errors": _numbers(self.failures.counts),

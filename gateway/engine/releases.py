@@ -143,6 +143,7 @@ class ReleaseControl:
         self._decisions.round()
         for name in sorted(self.watches):
             try:
+                self.watches[name].collector.look()
                 self._judge(name)
             except Exception:
                 _log.exception("judging the release of %s", name)
@@ -153,6 +154,7 @@ class ReleaseControl:
         """Writes down what was counted since the last time."""
         async with self._saving:
             for watch in list(self.watches.values()):
+                watch.collector.look()
                 if watch.saved != watch.collector.changes:
                     watch.saved = watch.collector.changes
                     await self._keeper.save(watch.release.plan.id, watch.document())

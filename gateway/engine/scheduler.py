@@ -230,7 +230,7 @@ class VersionScheduler:
                 if executed is not None and self._turn.tells(executed, self.profile.mean(batch.rows), now):
                     self.profile.observe(batch.rows, executed)
                     if self.tap is not None and not batch.copies:
-                        self.tap.executed(batch.rows, executed, beside=batch.beside)
+                        self.tap.executed(batch.rows, executed, now, beside=batch.beside)
                 self._answer(batch, outcome, now)
         except GatewayError as error:
             self._failed(batch, error, now)
@@ -270,7 +270,7 @@ class VersionScheduler:
         pending_table.took(len(waiting), nbytes)
         report_answered(self._observer, self.version, contexts, done, members[0].dispatched_at, now)
         if self.tap is not None and answered:
-            show(self.tap, answered)
+            show(self.tap, answered, now)
 
     # ------------------------------------------------------------------ failures
 

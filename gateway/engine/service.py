@@ -143,7 +143,7 @@ class InferService:
         if route is None:
             raise self._not_ready(name, versions)
         if route.release_id or route.rules:
-            decision = context.decision = self.decide(route, context, head.parameters)
+            decision = context.decision = route.only or self.decide(route, context, head.parameters)
             served = versions.get(decision.version)
         else:
             served = versions.get(choose(route, context.sticky_key or context.request_id))

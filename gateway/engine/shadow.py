@@ -13,11 +13,12 @@ from collections.abc import Callable, Mapping
 
 from gateway.core.routing import bucket
 from gateway.core.spare import LiveWork, SpareTime
+from gateway.engine.answer_notes import Answers
 from gateway.engine.batch import PendingRequest
 from gateway.engine.served import ServedVersion
 from gateway.engine.tap import SHADOW
 from gateway.errors import ErrorCode, GatewayError
-from gateway.messages import InferRequest, InferResponse, Nanos, RequestContext
+from gateway.messages import InferRequest, InferResponse, Instant, Nanos, RequestContext
 from gateway.ports import Cancellable, Clock
 from gateway.releases import ReleasePlan
 from gateway.routes import BUCKETS
@@ -60,7 +61,10 @@ class Copy:
 
 
 class Shadow:
-    """Owns the copies of one release that wait or run. `compare` takes those that both versions have answered."""
+    """Owns the copies of one release that wait or run.
+
+    `compare` takes those that both versions have answered; `fetch` offers what was answered and not offered yet.
+    """
 
     def __init__(
         self,
@@ -69,6 +73,7 @@ class Shadow:
         candidate: Callable[[], ServedVersion | None],
         live: Callable[[], LiveWork],
         compare: Callable[[list[Copy]], None],
+        fetch: Callable[[], None],
         spare: SpareTime | None = None,
     ) -> None:
         self._plan = plan
@@ -76,6 +81,7 @@ class Shadow:
         self._candidate = candidate
         self._live = live
         self._compare = compare
+        self._fetch = fetch
         self._spare = spare or SpareTime()
         self._segment = plan.segment_header.encode("latin-1", "replace")
         self._salt = f"{plan.salt}/copies"
@@ -90,16 +96,28 @@ class Shadow:
         self.drops: dict[str, int] = {}
         """Copies that were not run, by reason."""
 
-    def offer(self, member: PendingRequest, stable: InferResponse) -> None:
-        """Takes a copy of a request that stable has just answered, if it is in the sample and there is room."""
-        self._spare.lived(member.dispatched_at)
+    def lived(self, at: Instant) -> None:
+        """A live request was dispatched at `at` and answered: told at once, though it may be offered later."""
+        self._spare.lived(at)
+        if self._timer is None and not self._running and not self._closed:
+            self._arm()
+
+    def offer(self, answers: Answers) -> None:
+        """Takes copies of requests that stable has answered, as far as they are in the sample and there is room."""
         share = self._plan.shadow_share
-        # By the request's id and a salt of its own: the sample is independent of the split.
-        if share < BUCKETS and bucket(self._salt, member.context.request_id) >= share:
-            return
-        if len(self._waiting) >= MOST_COPIES or self._closed:
-            self._drop("no_room")
-            return
+        if share < BUCKETS:
+            # By the request's id and a salt of its own: the sample is independent of the split.
+            salt = self._salt
+            answers = [one for one in answers if bucket(salt, one[0].context.request_id) < share]
+        for index, (member, stable) in enumerate(answers):
+            if self._closed or len(self._waiting) >= MOST_COPIES:
+                self._drop("no_room", len(answers) - index)
+                break
+            self._take(member, stable)
+        if self._waiting and self._timer is None and not self._running:
+            self._arm()
+
+    def _take(self, member: PendingRequest, stable: InferResponse) -> None:
         nbytes = member.nbytes + sum(map(len, stable.data))
         if self._bytes + nbytes > MOST_BYTES:
             self._drop("too_many_bytes")
@@ -107,8 +125,6 @@ class Shadow:
         segment = self._segment_of(member.context.headers) if self._segment else ""
         self._waiting.append(Copy(member, stable, nbytes, segment, self._done))
         self._bytes += nbytes
-        if self._timer is None and not self._running:
-            self._arm()
 
     @property
     def running(self) -> int:
@@ -118,8 +134,8 @@ class Shadow:
     def close(self) -> None:
         """The release is over: nothing more is copied."""
         self._closed = True
-        for _ in range(len(self._waiting)):
-            self._drop("release_over")
+        if self._waiting:
+            self._drop("release_over", len(self._waiting))
         self._waiting.clear()
         self._bytes = 0
         if self._timer is not None:
@@ -130,18 +146,20 @@ class Shadow:
         value = headers.get(self._segment) if headers else None
         return value[:64].decode("latin-1") if value else ""
 
-    def _drop(self, reason: str) -> None:
-        self.drops[reason] = self.drops.get(reason, 0) + 1
+    def _drop(self, reason: str, count: int = 1) -> None:
+        self.drops[reason] = self.drops.get(reason, 0) + count
 
     # ------------------------------------------------------------------ running
 
     def _arm(self) -> None:
         now = self._clock.now()
-        self._timer = self._clock.call_at(self._spare.next_look(now), self._look)
+        self._timer = self._clock.call_at(self._spare.next_look(now, waiting=bool(self._waiting)), self._look)
 
     def _look(self) -> None:
         """Sends a batch of copies if there is spare time, otherwise looks again later."""
         self._timer = None
+        if not self._waiting:
+            self._fetch()
         if self._closed or self._running or not self._waiting:
             return
         served = self._candidate()

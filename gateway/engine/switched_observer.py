@@ -16,10 +16,10 @@ from gateway.ports import Observer
 from gateway.versions import ModelVersion
 
 
-class RequestCounter(Protocol):
-    """Hears of the requests of one release, by arm."""
+class FailureCounter(Protocol):
+    """Hears of the failed requests of one release, by arm. What went well is told with its answers (`engine.tap`)."""
 
-    def request(self, arm: str, context: RequestContext, code: ErrorCode | None, finished_at: Instant) -> None: ...
+    def failed(self, arm: str, context: RequestContext, code: ErrorCode, finished_at: Instant) -> None: ...
 
 
 class SwitchedObserver:
@@ -29,13 +29,13 @@ class SwitchedObserver:
 
     def __init__(self, inner: Observer) -> None:
         self._inner = inner
-        self._counters: Mapping[str, RequestCounter] = {}
+        self._counters: Mapping[str, FailureCounter] = {}
         self.request_done: Callable[..., None] = inner.request_done
         self.requests_done: Callable[..., None] = inner.requests_done
         self.batch_done = inner.batch_done
         self.version_state = inner.version_state
 
-    def listen(self, counters: Mapping[str, RequestCounter], *, copies: bool) -> None:
+    def listen(self, counters: Mapping[str, FailureCounter], *, copies: bool) -> None:
         """Lets these releases hear of their requests; `copies` says that some may still be under way."""
         self._counters = counters
         listening = bool(counters) or copies
@@ -56,7 +56,14 @@ class SwitchedObserver:
         if context.protocol is SHADOW:
             return
         self._inner.request_done(context, version, code, rows, queued, finished_at, model_name, message)
-        self._tell(context, code, finished_at)
+        if code is None:
+            return
+        decision = context.decision
+        # Whom a rule sent here is no fair sample of the callers.
+        if decision is not None and decision.rule < 0:
+            counter = self._counters.get(decision.release_id)
+            if counter is not None:
+                counter.failed(decision.arm, context, code, finished_at)
 
     def _counted_at_once(
         self,
@@ -66,18 +73,8 @@ class SwitchedObserver:
         dispatched_at: Instant,
         finished_at: Instant,
     ) -> None:
-        lives = [(context, n) for context, n in zip(contexts, rows, strict=True) if context.protocol is not SHADOW]
-        if not lives:
-            return
-        contexts = [context for context, _ in lives]
-        self._inner.requests_done(version, contexts, [n for _, n in lives], dispatched_at, finished_at)
-        for context in contexts:
-            self._tell(context, None, finished_at)
-
-    def _tell(self, context: RequestContext, code: ErrorCode | None, finished_at: Instant) -> None:
-        decision = context.decision
-        # Whom a rule sent here is no fair sample of the callers.
-        if decision is not None and decision.rule < 0:
-            counter = self._counters.get(decision.release_id)
-            if counter is not None:
-                counter.request(decision.arm, context, code, finished_at)
+        if any(context.protocol is SHADOW for context in contexts):
+            lives = [(context, n) for context, n in zip(contexts, rows, strict=True) if context.protocol is not SHADOW]
+            contexts, rows = [context for context, _ in lives], [n for _, n in lives]
+        if contexts:
+            self._inner.requests_done(version, contexts, rows, dispatched_at, finished_at)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from gateway.engine.batch import PendingRequest
-from gateway.messages import InferResponse, Nanos
+from gateway.messages import InferResponse, Instant, Nanos
 
 _log = logging.getLogger("sluice.releases")
 SHADOW = "shadow"
@@ -17,22 +17,23 @@ SHADOW = "shadow"
 class Tap(Protocol):
     """Called after the callers were answered, on the event loop: implementations are quick."""
 
-    def executed(self, rows: int, elapsed: Nanos, *, beside: bool) -> None:
-        """One execution of `rows` rows of live requests ended well; `elapsed` leaves out what it waited behind others.
+    def executed(self, rows: int, elapsed: Nanos, now: Instant, *, beside: bool) -> None:
+        """One execution of `rows` rows of live requests ended well at `now`.
 
-        Executions of copies are not told, nor what ran side by side with them: they wear the candidate alone. `beside`:
-        another version of the model executed on the same replica meanwhile.
+        `elapsed` leaves out what it waited behind others. Executions of copies are not told, nor what ran side by side
+        with them: they wear the candidate alone. `beside`: another version of the model executed on the same replica
+        meanwhile.
         """
         ...
 
-    def answered(self, answers: Sequence[tuple[PendingRequest, InferResponse]]) -> None:
-        """These members of one batch got these answers, in the order of their rows."""
+    def answered(self, answers: Sequence[tuple[PendingRequest, InferResponse]], now: Instant) -> None:
+        """These members of one batch, one at least, got these answers at `now`, in the order of their rows."""
         ...
 
 
-def show(tap: Tap, answers: Sequence[tuple[PendingRequest, InferResponse]]) -> None:
+def show(tap: Tap, answers: Sequence[tuple[PendingRequest, InferResponse]], now: Instant) -> None:
     """Lets the tap see answers that are out; nothing that it does can hurt a caller."""
     try:
-        tap.answered(answers)
+        tap.answered(answers, now)
     except Exception:
         _log.exception("looking at answers")

@@ -12,7 +12,8 @@ import pytest
 from gateway.engine.evidence import Collector
 from gateway.judgements import DecisionKind
 from gateway.messages import InferResponse, ResponseHead
-from gateway.releases import Criteria, ReleaseStatus
+from gateway.releases import CANDIDATE, STABLE, Criteria, ReleaseStatus
+from gateway.routes import RouteDecision
 from gateway.tensors import DataType, TensorSpec
 from tests.support.releasing import QUICK, Releasing, canary, fails
 from tests.support.virtual_loop import pause, run
@@ -132,8 +133,10 @@ def test_callers_who_send_nan_to_both_speak_against_nobody(first: bool) -> None:
 
     def batch(is_candidate: bool, value: float, at: int) -> None:
         answer = InferResponse(head, "", [np.float32([value]).tobytes()])
-        member: Any = SimpleNamespace(checked=SimpleNamespace(rows=1))
-        collector.answered(is_candidate, [(member, answer)] * (16 if is_candidate else 32), at)
+        arm = CANDIDATE if is_candidate else STABLE
+        context = SimpleNamespace(request_id="", received_at=0, decision=RouteDecision(2, -1, 0, arm, release.plan.id))
+        member: Any = SimpleNamespace(checked=SimpleNamespace(rows=1, batchable=True), context=context, nbytes=4)
+        collector.answered(arm, [(member, answer)] * (16 if is_candidate else 32), at)
 
     for burst, value in enumerate([1.0, np.nan] * 20):
         batch(first, value, 1_000 * burst)

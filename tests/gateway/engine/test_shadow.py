@@ -75,7 +75,7 @@ def test_what_stable_answered_is_copied_compared_and_told_to_nobody() -> None:
     world.answer()
     assert all(caller.response is not None for caller in callers)
     seen = set()
-    for _ in range(2):  # four rows beside live work, the rest when the gateway counts as idle
+    for _ in range(2):  # a few rows beside live work, the rest when the gateway counts as idle
         world.idle()
         seen |= {call.request.version.number for call in world.backend.calls}
         world.answer()
@@ -235,12 +235,12 @@ def test_an_idle_gateway_gives_all_and_a_busy_one_a_few_percent() -> None:
     busy = LiveWork(0, 2, 0)
     assert spare.rows(busy, 11 * MILLISECOND, 32) == 0
     assert spare.rows(busy, 99 * MILLISECOND, 32) == 0
-    assert spare.rows(busy, 100 * MILLISECOND, 32) == 4, "10 ms of 100"
+    assert spare.rows(busy, 100 * MILLISECOND, 32) == 8, "10 ms of 100"
     assert spare.rows(LiveWork(1, 2, 0), 200 * MILLISECOND, 32) == 0, "somebody waits"
     assert spare.rows(LiveWork(0, 0, 1), 200 * MILLISECOND, 32) == 0, "the candidate has work"
     assert spare.rows(LiveWork(0, 0, 0), 221 * MILLISECOND, 32) == 32
     late = spare.next_look(230 * MILLISECOND) + 5 * MILLISECOND
-    assert spare.rows(LiveWork(0, 0, 0), late, 32) == 4, "woken late: the machine is busy"
+    assert spare.rows(LiveWork(0, 0, 0), late, 32) == 8, "woken late: the machine is busy"
 
 
 def test_live_work_that_was_over_before_anybody_looked_is_live_work() -> None:
@@ -248,14 +248,14 @@ def test_live_work_that_was_over_before_anybody_looked_is_live_work() -> None:
     idle = LiveWork(0, 0, 0)
     spare.began(0)
     spare.ended(1 * MILLISECOND)
-    for now in range(5 * MILLISECOND, 195 * MILLISECOND, 5 * MILLISECOND):
+    for now in range(5 * MILLISECOND, 495 * MILLISECOND, 5 * MILLISECOND):
         spare.lived(now - MILLISECOND)
         spare.next_look(now - 5 * MILLISECOND)
         assert spare.rows(idle, now, 32) == 0
-    spare.next_look(200 * MILLISECOND)
-    assert spare.rows(idle, 200 * MILLISECOND, 32) == 4, "1 ms of 200"
-    spare.next_look(215 * MILLISECOND)
-    assert spare.rows(idle, 215 * MILLISECOND, 32) == 32
+    spare.next_look(500 * MILLISECOND)
+    assert spare.rows(idle, 500 * MILLISECOND, 32) == 8, "1 ms of 500"
+    spare.next_look(515 * MILLISECOND)
+    assert spare.rows(idle, 515 * MILLISECOND, 32) == 32
 
 
 def test_copies_never_take_more_than_their_share_of_a_busy_time() -> None:
