@@ -84,6 +84,10 @@ class JobContext:
         version = self._environ.get(version_variable(name))
         return read(self._environ[input_variable(name)], None if version is None else int(version))
 
+    def file(self, name: str) -> Path:
+        """Returns where the input file is. Raises KeyError."""
+        return Path(self._environ[input_variable(name)])
+
     def checkpoints(self) -> Checkpoints:
         """Returns this job's checkpoints."""
         return Checkpoints(self.checkpoint_folder, self._keep)

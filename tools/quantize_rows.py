@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 
+from jobs.trainers.text_encoder import with_head
 from quantize.packaging import write_npz
 from quantize.runtimes import OnnxRuntime
 from quantize.torch_file import read_state_dict
@@ -182,11 +182,7 @@ def _with_head(model: onnx.ModelProto, ids: Any, mask: Any, label: Any, path: Pa
     x = np.hstack([np.concatenate(parts), np.ones((len(ids), 1), np.float32)]).astype(np.float64)
     solved = np.linalg.solve(x.T @ x + 3.0 * np.eye(x.shape[1]), x.T @ np.eye(len(DEPARTMENTS))[label])
     write_npz(path.with_name(HEAD), {"weight": solved[:-1].astype(np.float32), "bias": solved[-1].astype(np.float32)})
-    model.graph.initializer.append(numpy_helper.from_array(solved[:-1].astype(np.float32), "head.weight"))
-    model.graph.initializer.append(numpy_helper.from_array(solved[-1].astype(np.float32), "head.bias"))
-    model.graph.node.append(helper.make_node("Gemm", ["461", "head.weight", "head.bias"], ["logits"], name="head"))
-    del model.graph.output[:]
-    model.graph.output.append(helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["rows", len(DEPARTMENTS)]))
+    model = with_head(model, "461", solved[:-1].astype(np.float32), solved[-1].astype(np.float32))
     onnx.save(model, str(path))
 
 
