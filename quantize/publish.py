@@ -2,7 +2,7 @@
 
 Invariant: without a passing verdict nothing reaches the registry; whatever ends the run before the registry's own
 commit leaves nothing visible (`gateway.registry.publishing` stages and renames; our own files lie in a temporary
-folder).
+folder, `quantize.workspace`).
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from quantize.pipeline import Outcome, run
 from quantize.policy import Policy
 from quantize.progress import Progress
 from quantize.report import report_of
+from quantize.workspace import workspace
 
 _SPARE_BYTES = 16 << 20
 _WHY = "INT8 proven by the gate"
@@ -61,8 +62,7 @@ def publish(
     if store is None:
         return {"report": report, "published": None}, text_of(report) + "\n\ndry run: nothing was published"
     try:
-        with tempfile.TemporaryDirectory(prefix="sluice-quantize-") as made:
-            folder = Path(made)
+        with workspace() as folder:
             progress("packing", 0, 0)
             lay_out(outcome, report, folder)
             published = _put(store, folder, parsed, progress)

@@ -16,6 +16,7 @@ import pytest
 
 from gateway.registry.integrity import verify_version
 from gateway.registry.manifest import parse_manifest
+from quantize.workspace import PREFIX
 from tests.support import onnx_models
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,9 +42,12 @@ class Runs:
 
     def __init__(self, folder: Path) -> None:
         self._model, self._calibration, self._evaluation = onnx_models.write(folder, onnx_models.cnn())
+        self.scratch = folder / "scratch"
+        self.scratch.mkdir()
         self._server = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("fork_server.py"))], cwd=ROOT, text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(self.scratch)},
         )  # fmt: skip
 
     def run(self, registry: Path, where: str, number: int, *more: str) -> Done:
@@ -87,6 +91,17 @@ def test_killed_at_every_stage(runs: Runs, tmp_path: Path) -> None:
     assert after.code == 0, after.stderr
     (number,) = versions(tmp_path)
     verify(tmp_path / "tiny" / number)
+
+
+def test_the_next_run_sweeps_what_a_killed_one_packed(runs: Runs, tmp_path: Path) -> None:
+    registry = tmp_path / "registry"
+    registry.mkdir()
+    scratch = runs.scratch
+    assert runs.run(registry, "wrote artifacts", signal.SIGKILL).code == -signal.SIGKILL
+    left = list(scratch.glob(f"{PREFIX}*"))
+    assert left, "the killed run had packed"
+    assert runs.run(registry, NEVER, signal.SIGKILL).code == 0
+    assert list(scratch.glob(f"{PREFIX}*")) == []
 
 
 @pytest.mark.parametrize("where", LATE)
