@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from gateway.registry.document import DocumentError
 from gateway.registry.integrity import IntegrityError, verify_version
 from gateway.registry.manifest import Manifest, parse_manifest
-from quantize import data_checks, intake
+from quantize import data_checks, intake, tensorrt_here
 from quantize.calibration import Calibration, calibrate
 from quantize.coverage import multiply_adds
 from quantize.errors import BadInput, GateRefused, IntegrityFailure, QuantizeError, UnsupportedModel
@@ -29,7 +30,10 @@ from quantize.progress import Progress
 from quantize.report import text_of as text_of
 from quantize.runtimes import RUNTIMES, OnnxRuntime
 from quantize.sources import open_source
-from quantize.targets import make, wanted_tensors
+from quantize.targets import EMULATOR, make, not_executed, profile_lengths, rows_up_to, runtime_of, wanted_tensors
+from quantize.tensorrt_engine import TENSORRT, BuiltEngine
+from quantize.tensorrt_engine import build as build_engine
+from quantize.tensorrt_form import for_tensorrt
 
 Result = tuple[dict[str, Any], str]
 
@@ -115,9 +119,10 @@ def evaluate(parsed: argparse.Namespace, policy: Policy, progress: Progress) -> 
     found: dict[str, Any] = {}
     lines, reasons = [], []
     for target in policy.targets or ("openvino", "onnxruntime"):
-        engine = RUNTIMES.get(target, RUNTIMES["openvino"])
+        engine, compile_plan = _engine_of(target, largest, profile_lengths(graph.inputs(), summary))
         try:
-            new = engine(str(parsed.int8), [output], threads=policy.threads)
+            content = Path(parsed.int8).read_bytes() if engine == TENSORRT else str(parsed.int8)
+            new = runtime_of(engine, content, [output], policy.threads, compile_plan(content))
         except Exception as error:
             raise UnsupportedModel(f"{parsed.int8}: {target} cannot load it ({str(error)[:200]})") from error
         try:
@@ -126,19 +131,39 @@ def evaluate(parsed: argparse.Namespace, policy: Policy, progress: Progress) -> 
             raise UnsupportedModel(f"{parsed.int8}: does not take these rows ({str(error)[-200:].strip()})") from error
         answers = outputs_of(new, output, source, batch=largest, most=policy.evaluation_rows, progress=progress)
         judged = judge(metric, reference, answers, gate, f"batch {largest}")
-        baseline = engine(normal.SerializeToString(), [output], threads=policy.threads)
-        speed = latencies(baseline, new, summary.first.inputs, sorted({1, largest}))
-        found[target] = judged.as_dict() | {"latency": [s.as_dict() for s in speed]}
+        speed = []
+        if engine == target:
+            fp32 = (for_tensorrt(normal) if engine == TENSORRT else normal).SerializeToString()
+            baseline = runtime_of(engine, fp32, [output], policy.threads, compile_plan(fp32))
+            speed = latencies(baseline, new, summary.first.inputs, sorted({1, largest}))
+        else:
+            judged.notes.append(not_executed(engine))
+        found[target] = judged.as_dict() | {
+            "executed_on_its_engine": engine == target, "judged_with": engine, "latency": [s.as_dict() for s in speed]
+        }  # fmt: skip
         lines.append(
             f"{target}: {judged.verdict}  {metric.name} FP32 {judged.fp32:.4f} INT8 {judged.int8:.4f}, loss at most "
             f"{judged.upper95:.4f} (95 %), n = {judged.independent_rows}; "
-            + ", ".join(f"batch {s.rows} {s.gain:.2f} times as fast" for s in speed)
+            + (", ".join(f"batch {s.rows} {s.gain:.2f} times as fast" for s in speed) or not_executed(engine))
         )
         reasons += [f"{target}: {why}" for why in [*judged.failures, *judged.doubts]]
     if any(entry["verdict"] != PASS for entry in found.values()):
         print("\n".join(lines) if not parsed.json else json.dumps(found))
         raise GateRefused(*reasons)
     return {"verdict": PASS, "targets": found}, "\n".join(lines)
+
+
+def _engine_of(
+    target: str, largest: int, lengths: tuple[int, int, int]
+) -> tuple[str, Callable[[bytes | str], BuiltEngine | None]]:
+    """Returns what executes the target here, and what compiles a graph for it (to nothing where that is not needed)."""
+    if target != TENSORRT:
+        return target, lambda content: None
+    found = tensorrt_here.here()
+    if isinstance(found, str):
+        return EMULATOR, lambda content: None
+    rows = rows_up_to(largest)
+    return TENSORRT, lambda content: build_engine(content, found[0], rows=rows, lengths=lengths)
 
 
 def verify(parsed: argparse.Namespace) -> Result:

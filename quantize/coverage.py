@@ -1,7 +1,8 @@
 """How much of the work really runs as integers: read from what the engine executes, not from what the file says.
 
 Work is counted in multiply-adds of convolutions and matrix products (products of two activations included), with the
-shapes of a real run. For ONNX Runtime the optimised graph is read, for OpenVINO the compiled model's kernels.
+shapes of a real run. For ONNX Runtime the optimised graph is read, for OpenVINO the compiled model's kernels, for
+TensorRT what the engine's inspector says.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from quantize.calibration import watching
 from quantize.graph import Graph, attribute
 from quantize.placement import WEIGHTED
 from quantize.runtimes import Feed, OpenVino, optimised_onnx
+from quantize.tensorrt_layers import integer_nodes
 
 INTEGER_OPS = {
     "QLinearConv", "QLinearMatMul", "QGemm", "MatMulIntegerToFloat", "ConvInteger", "MatMulInteger",
@@ -69,6 +71,11 @@ def coverage(quantized: bytes, work: dict[str, int], runtime: str, outputs: list
     """Returns what of `work` (multiply-adds by node name) the engine `runtime` runs as integers."""
     integer = _openvino_nodes(quantized, outputs) if runtime == "openvino" else _onnxruntime_nodes(quantized, work)
     return _summed(work, integer)
+
+
+def engine_coverage(inspected: str, work: dict[str, int]) -> Coverage:
+    """Returns what of `work` an engine of TensorRT runs as integers, from its inspector's JSON."""
+    return _summed(work, integer_nodes(inspected, work))
 
 
 def structural_coverage(nodes: list[str], work: dict[str, int]) -> Coverage:

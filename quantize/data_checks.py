@@ -38,6 +38,7 @@ class InputStatistics:
     zeros: int = 0
     varies: bool = False
     first: bytes = b""
+    largest: tuple[int, ...] = ()
     sketch: list[float] = field(default_factory=list)
     elements: InputSketch = field(default_factory=InputSketch)
 
@@ -48,6 +49,7 @@ class InputStatistics:
         self.total += float(values.sum())
         self.squares += float(np.square(values).sum())
         self.zeros += int((values == 0).sum())
+        self.largest = tuple(map(max, self.largest or array.shape[1:], array.shape[1:]))
         for row in array:
             self.elements.add(row)
             content = row.tobytes()

@@ -26,8 +26,8 @@ from quantize.input_sketch import live_statistics
 from quantize.parent import graph_names, parent_of
 from quantize.pipeline import Outcome
 from quantize.report_html import html_of
-from quantize.runtimes import RUNTIMES
-from quantize.tensorrt_rtx import engine_entry
+from quantize.targets import runtime_of
+from quantize.tensorrt_engine import engine_entry, target_name
 
 GOLDEN_ROWS = 4
 REPORTED_BINS = 128
@@ -97,18 +97,25 @@ def _artifacts(outcome: Outcome, folder: Path, parent: Manifest | None, home: Pa
 
 
 def _engines(outcome: Outcome, folder: Path, names: dict[str, str]) -> list[dict[str, Any]]:
-    """Writes the engine of the TensorRT graph where it was asked for; first, because it is the quickest where it fits.
+    """Writes the engine of the TensorRT graph; first, because it is the quickest where it fits.
+
+    An engine that was executed here is what was proven, so it is always published; one that was only built
+    (TensorRT-RTX) where it was asked for.
 
     Raises:
         UnsupportedModel: it was asked for, and its outputs have other names than callers know them by.
     """
     result = outcome.results.get("tensorrt")
-    if not outcome.policy.engines or result is None or result.plan is None or "tensorrt" not in outcome.published:
+    if result is None or result.plan is None or "tensorrt" not in outcome.published:
+        return []
+    if not (outcome.policy.engines or result.executed):
         return []
     if any(own != public for own, public in names.items()):
-        raise UnsupportedModel("--engines: an engine's outputs cannot be renamed, and this model's have public names")
+        if not outcome.policy.engines:
+            return []  # the target's notes say so
+        raise UnsupportedModel("an engine's outputs cannot be renamed, and this model's have public names")
     engine = result.plan
-    name = f"tensorrt-rtx{engine.version}-{engine.capability.lower()}"
+    name = target_name(engine)
     (folder / "artifacts" / name).mkdir()
     (folder / "artifacts" / name / "model.plan").write_bytes(engine.plan)
     entry = engine_entry(engine, {spec.name: spec.dims[1:] for spec in outcome.prepared.inputs})
@@ -157,7 +164,7 @@ def _golden(outcome: Outcome, folder: Path, names: dict[str, str], parent: Path 
     for target in outcome.published:
         result = outcome.results[target]
         outputs = [spec.name for spec in prepared.outputs]
-        answers.append(RUNTIMES[result.engine](result.candidate.content, outputs).run(feed))
+        answers.append(runtime_of(result.engine, result.candidate.content, outputs, 1, result.plan).run(feed))
     arrays = {f"input.{name}": array for name, array in feed.items()}
     tolerance = {}
     for spec in prepared.outputs:
@@ -222,6 +229,7 @@ def _metrics(report: dict[str, Any], published: list[str]) -> dict[str, Any]:
         "int8": {
             t["target"]: {k: t[k] for k in keys if k in t}
             | {"coverage": (t["coverage"] or {}).get("multiply_add_share"), "tensorrt_rtx": t["tensorrt_rtx"]}
+            | ({"tensorrt": t["tensorrt"]} if t["tensorrt"] else {})
             for t in report["targets"]
             if t["target"] in published
         }

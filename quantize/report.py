@@ -138,6 +138,11 @@ def _target_lines(target: dict[str, Any]) -> list[str]:
     if target["tensorrt_rtx"]:
         built = target["tensorrt_rtx"]
         lines.append(f"  parsed and built by TensorRT-RTX {built['version']} for {built['compute_capability']}")
+    if built := target["tensorrt"]:
+        lines.append(
+            f"  built and executed by TensorRT {built['version']} on a GPU of compute capability "
+            f"{built['compute_capability']}, rows {' / '.join(map(str, built['profile_rows']))}"
+        )
     lines += [f"  note: {note}" for note in target["notes"]]
     lines += [f"  against it: {reason}" for reason in [*target["failures"], *target["doubts"]]]
     return lines

@@ -195,6 +195,7 @@ def _target(target: dict[str, Any]) -> str:
         "alone or in batches": _invariance(target["batch_difference"]),
         "kept float": "; ".join(f"{node}: {why}" for node, why in list(target["kept_float"].items())[:12]),
         "TensorRT-RTX": _built(target["tensorrt_rtx"]),
+        "TensorRT": _built(target["tensorrt"]),
     }
     reasons = (
         _reasons(target["failures"], "bad")

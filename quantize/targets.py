@@ -8,20 +8,24 @@ from typing import Any
 
 import onnx
 
-from quantize import tensorrt_rtx
+from quantize import tensorrt_here, tensorrt_rtx
 from quantize.calibration import Calibration, Progress
 from quantize.conversion import build
-from quantize.coverage import Coverage, coverage, structural_coverage
+from quantize.coverage import Coverage, coverage, engine_coverage, structural_coverage
+from quantize.data_checks import DataSummary
 from quantize.errors import UnsupportedModel
 from quantize.evaluation import Latency, Outputs, batch_invariance, latencies, outputs_of
 from quantize.gate import PASS, GatePolicy, Judgement, agreement, judge
-from quantize.graph import Graph
+from quantize.graph import Graph, TensorSpec
+from quantize.parent import graph_names, parent_of
 from quantize.placement import Placement, default_style, place
 from quantize.policy import Policy, Recipe
 from quantize.preparing import Prepared
 from quantize.qdq import Form, activation_scales
 from quantize.ranges import Scale
-from quantize.runtimes import RUNTIMES
+from quantize.runtimes import RUNTIMES, Runtime
+from quantize.tensorrt_engine import NAMES, TENSORRT, BuiltEngine
+from quantize.tensorrt_engine import build as build_engine
 from quantize.tensorrt_form import for_tensorrt, lint
 
 EMULATOR = "openvino"
@@ -58,8 +62,7 @@ class TargetResult:
     covered: Coverage | None = None
     batch_difference: float | None = None
     speed: list[Latency] = field(default_factory=list)
-    built: dict[str, Any] | None = None
-    plan: tensorrt_rtx.BuiltEngine | None = None
+    plan: BuiltEngine | None = None
     further: dict[str, Any] | None = None
 
     @property
@@ -80,7 +83,8 @@ class TargetResult:
             "coverage": None if self.covered is None else self.covered.as_dict(),
             "batch_difference": self.batch_difference,
             "latency": [found.as_dict() for found in self.speed],
-            "tensorrt_rtx": self.built,
+            "tensorrt_rtx": None if self.plan is None or self.executed else self.plan.as_dict(),
+            "tensorrt": None if self.plan is None or not self.executed else self.plan.as_dict(),
             "further_rows": self.further,
         }
 
@@ -128,20 +132,71 @@ def wanted_tensors(model: onnx.ModelProto, targets: list[str]) -> list[str]:
 
 def accuracy(candidate: Candidate, prepared: Prepared, policy: Policy, progress: Progress) -> TargetResult:
     """Returns the accuracy at the largest batch: what decides whether the rest is worth measuring."""
-    target = candidate.target
-    engine = EMULATOR if target == "tensorrt" else target
+    target, plan = candidate.target, None
+    engine = target
+    if target == TENSORRT:
+        found_here = tensorrt_here.here()
+        engine = EMULATOR if isinstance(found_here, str) else TENSORRT
+        plan = None if isinstance(found_here, str) else build_engine(
+            candidate.content, found_here[0], rows=rows_up_to(prepared.largest), lengths=_lengths(prepared)
+        )  # fmt: skip
     gate = policy.gate(convolutional=prepared.is_convolutional)
-    runtime = RUNTIMES[engine](candidate.content, [prepared.judged], threads=policy.threads)
+    runtime = runtime_of(engine, candidate.content, [prepared.judged], policy.threads, plan)
     found = _outputs(runtime, prepared, prepared.largest, policy, progress)
     judgement = judge(prepared.metric, prepared.reference, found, gate, f"batch {prepared.largest}")
-    return TargetResult(candidate, target != "tensorrt", engine, judgement)
+    return TargetResult(candidate, engine == target, engine, judgement, plan=plan)
+
+
+def runtime_of(
+    engine: str, content: bytes | str, outputs: list[str], threads: int, plan: BuiltEngine | None = None
+) -> Runtime:
+    """Returns the graph loaded in `engine`; for TensorRT it is `plan`, built of that graph, that is loaded."""
+    if engine != TENSORRT:
+        return RUNTIMES[engine](content, outputs, threads=threads)
+    found = tensorrt_here.here()
+    if plan is None or isinstance(found, str):
+        raise UnsupportedModel(f"no engine of TensorRT can be executed: {found}")
+    return tensorrt_here.TensorRt(plan, outputs, *found)
+
+
+def is_renamed(prepared: Prepared) -> bool:
+    """Whether callers know outputs by other names than the graph's: Triton serves an engine under its own names."""
+    parent, _ = parent_of(prepared.loaded.path)
+    own = {spec.name for spec in prepared.outputs}
+    return any(name in own and name != public for public, name in graph_names(parent).items())
+
+
+def not_executed(engine: str) -> str:
+    return f"not executed on TensorRT ({tensorrt_here.here()}): judged with {engine}, speed unknown"
+
+
+def rows_up_to(largest: int) -> tuple[int, int, int]:
+    """Returns the smallest, best and largest number of rows of an optimization profile."""
+    return 1, max(1, largest // 4), largest
+
+
+def _lengths(prepared: Prepared) -> tuple[int, int, int]:
+    return profile_lengths(prepared.inputs, prepared.calibration_summary, prepared.evaluation_summary)
+
+
+def profile_lengths(inputs: list[TensorSpec], *summaries: DataSummary) -> tuple[int, int, int]:
+    """Returns the optimization profile's sizes of free dimensions other than rows: up to the longest of all rows."""
+    sizes = [
+        summary.inputs[spec.name].largest[axis]
+        for summary in summaries
+        for spec in inputs
+        for axis, size in enumerate(spec.dims[1:])
+        if size is None and spec.name in summary.inputs
+    ]
+    longest = max(sizes, default=1)
+    return 1, longest, longest
 
 
 def complete(result: TargetResult, prepared: Prepared, policy: Policy, progress: Progress) -> None:
     """Adds batch 1, batch invariance, coverage, speed and, for TensorRT, the build; each may fail the candidate."""
     candidate, judgement = result.candidate, result.judgement
     gate = policy.gate(convolutional=prepared.is_convolutional)
-    runtime = RUNTIMES[result.engine](candidate.content, [prepared.judged], threads=policy.threads)
+    runtime = runtime_of(result.engine, candidate.content, [prepared.judged], policy.threads, result.plan)
     if prepared.largest > 1:
         alone = _outputs(runtime, prepared, 1, policy, progress)
         result.alone = judge(prepared.metric, prepared.reference, alone, gate, "batch 1")
@@ -156,13 +211,13 @@ def complete(result: TargetResult, prepared: Prepared, policy: Policy, progress:
     if prepared.further is not None:
         found = outputs_of(runtime, prepared.judged, prepared.further.source, batch=prepared.largest, progress=progress)
         result.further = agreement(prepared.further.reference, found, gate, judgement)
-    _cover(result, prepared, gate)
+    _cover(result, prepared, gate, runtime)
     if result.executed:
+        if result.plan is not None and is_renamed(prepared):
+            judgement.notes.append("its engine is not published: callers know its outputs by other names")
         _race(result, prepared, policy, gate)
     else:
-        judgement.notes.append(
-            f"not executed on TensorRT (there is none here): judged with {result.engine}, speed unknown"
-        )
+        judgement.notes.append(not_executed(result.engine))
         _build(result, prepared)
 
 
@@ -172,9 +227,11 @@ def _outputs(runtime, prepared, batch, policy, progress) -> Outputs:  # type: ig
     )
 
 
-def _cover(result: TargetResult, prepared: Prepared, gate: GatePolicy) -> None:
+def _cover(result: TargetResult, prepared: Prepared, gate: GatePolicy, runtime: Runtime) -> None:
     candidate = result.candidate
-    if result.executed:
+    if isinstance(runtime, tensorrt_here.TensorRt):
+        result.covered = engine_coverage(runtime.layers(), prepared.work)
+    elif result.executed:
         result.covered = coverage(candidate.content, prepared.work, result.engine, [prepared.judged])
     else:
         result.covered = structural_coverage(candidate.placement.nodes, prepared.work)
@@ -186,9 +243,13 @@ def _cover(result: TargetResult, prepared: Prepared, gate: GatePolicy) -> None:
 
 
 def _race(result: TargetResult, prepared: Prepared, policy: Policy, gate: GatePolicy) -> None:
-    engine = RUNTIMES[result.engine]
-    old = engine(prepared.model.SerializeToString(), [prepared.judged], threads=policy.threads)
-    new = engine(result.candidate.content, [prepared.judged], threads=policy.threads)
+    fp32, plan = prepared.model, None
+    if result.plan is not None:
+        fp32 = for_tensorrt(prepared.model)
+        plan = _fp32_engine(fp32.SerializeToString(), result.plan)
+    engine, judged, threads = result.engine, [prepared.judged], policy.threads
+    old = runtime_of(engine, fp32.SerializeToString(), judged, threads, plan)
+    new = runtime_of(engine, result.candidate.content, judged, threads, result.plan)
     sizes = sorted({1, prepared.largest} | ({8} if prepared.largest > 8 else set())) if prepared.largest > 1 else [1]
     result.speed = latencies(old, new, prepared.probe, sizes)
     for found in result.speed:
@@ -197,27 +258,24 @@ def _race(result: TargetResult, prepared: Prepared, policy: Policy, gate: GatePo
             (result.judgement.notes if gate.allow_slower else result.judgement.failures).append(text)
 
 
+def _fp32_engine(model: bytes, like: BuiltEngine) -> BuiltEngine:
+    """Returns TensorRT's engine of the FP32 graph for the same profile: INT8 must beat TensorRT itself."""
+    found = tensorrt_here.here()
+    if isinstance(found, str):
+        raise UnsupportedModel(f"no engine of {NAMES[like.runtime]} can be built: {found}")
+    return build_engine(model, found[0], rows=like.rows, lengths=like.lengths)
+
+
 def _build(result: TargetResult, prepared: Prepared) -> None:
     if not tensorrt_rtx.is_available():
         result.judgement.notes.append("TensorRT-RTX is not installed: the graph was not parsed by a TensorRT")
         return
-    best = max(1, prepared.largest // 4)
+    rows, lengths = rows_up_to(prepared.largest), _lengths(prepared)
     try:
-        engine = tensorrt_rtx.build(result.candidate.content, rows=(1, best, prepared.largest))
+        result.plan = tensorrt_rtx.build(result.candidate.content, rows=rows, lengths=lengths)
     except UnsupportedModel as error:
         for problem in error.problems:
             result.judgement.broken(problem)
-        return
-    result.plan = engine
-    result.built = {
-        "parsed": True,
-        "built": True,
-        "version": engine.version,
-        "compute_capability": engine.capability,
-        "layers": engine.layers,
-        "plan_bytes": len(engine.plan),
-        "profile_rows": list(engine.rows),
-    }
 
 
 def passes(result: TargetResult) -> bool:

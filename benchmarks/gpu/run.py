@@ -3,8 +3,9 @@
     python -m benchmarks.gpu.run [--device auto|cuda|cpu] [--size full|tiny] [--seconds 5] [--out FILE.json]
 
 Stages, each measured or skipped with its reason: PyTorch alone (one row and the best batch; FP16 on CUDA), TensorRT
-(through torch_tensorrt), and Sluice with an embedded Triton and a python backend on the device (needs .venv-triton with
-torch in it). The JSON has the shape of results/latest.json. Exit codes: 0 something was measured, 1 nothing was.
+(through torch_tensorrt), INT8 and FP32 engines of TensorRT 10/11 that `sluice quantize`'s code builds, and Sluice with
+an embedded Triton and a python backend on the device (needs .venv-triton with torch in it). The JSON has the shape of
+results/latest.json. Exit codes: 0 something was measured, 1 nothing was.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.arms import ROOT, Arms
-from benchmarks.gpu import serving
+from benchmarks.gpu import int8_engine, serving
 from benchmarks.loads import LoadFailed
 from benchmarks.scenarios.session import Scale, Session
 from gateway.bench.machine import description
@@ -76,6 +77,7 @@ def measure(device: str, size: str, seconds: float) -> dict[str, Any]:
             except RuntimeError as error:  # out of memory, an operator that is missing
                 results["skipped"][key] = str(error).splitlines()[0]
     tensorrt(torch, device, size, seconds, results)
+    int8_engine.measure(device, size, seconds, results, latencies)
     triton(device, size, seconds, results)
     return results
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 HARDWARE_COMPATIBLE_FROM = (8, 0)
+_KNOWN = 3
 
 
 class ProfileDescription(Protocol):
@@ -93,14 +94,22 @@ def _version(engine: EngineDescription, found: str | None) -> list[str]:
     name = _NAMES.get(engine.runtime, engine.runtime)
     if found is None:
         return [f"there is no {name} here, it was built by {name} {engine.version}"]
-    if found == engine.version:
+    if _same(engine.version, found):
         return []
     if not engine.version_compatible:
         return [f"it was built by {name} {engine.version} and runs on no other, here is {found}"]
     built, here = numbers(engine.version), numbers(found)
-    if built[:1] == here[:1] and here >= built:
+    known = min(len(built), len(here))
+    if built[:1] == here[:1] and here[:known] >= built[:known]:
         return []
     return [f"it was built by {name} {engine.version} and runs on later {name} {built[0]} only, here is {found}"]
+
+
+def _same(built: str, here: str) -> bool:
+    """Versions are compared as far as both are known: a library's file name has three numbers, a package four."""
+    one, other = numbers(built), numbers(here)
+    known = min(len(one), len(other))
+    return built == here or (known >= _KNOWN and one[:known] == other[:known])
 
 
 def _profiles(engine: EngineDescription, inputs: tuple[ShapedInput, ...], max_batch_size: int) -> list[str]:

@@ -5,10 +5,15 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from benchmarks.gpu import run, serving
+from benchmarks.gpu import int8_engine, run, serving
+from quantize import tensorrt_here
+from quantize.cuda import Cuda
+from quantize.tensorrt_engine import Compiler
+from tests.support import tensorrt_double
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 
@@ -38,6 +43,21 @@ def test_latencies_are_measured_at_least_a_few_times() -> None:
     assert calls == 3 + found["latency_us"]["count"]
     assert found["latency_us"]["count"] >= 5
     assert found["rows_per_second"] > 0
+
+
+def test_the_int8_engine_is_measured_against_fp32_where_tensorrt_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the double: a real builder, and no GPU."""
+    compiler = Compiler("tensorrt", tensorrt_double.module(), "9.0")
+    monkeypatch.setattr(tensorrt_here, "here", lambda: (compiler, Cuda(tensorrt_double.HostCuda())))
+    results: dict[str, Any] = {"scenarios": {}, "skipped": {}}
+    int8_engine.measure("cuda", "tiny", 0.01, results, run.latencies)
+    assert results["skipped"] == {}
+    wanted = {f"tensorrt_{precision}_resnet50_{rows}" for precision in ("fp32", "int8") for rows in (1, 8)}
+    assert set(results["scenarios"]) == wanted
+    monkeypatch.setattr(tensorrt_here, "here", lambda: "no TensorRT")
+    for device, why in (("cpu", "needs a GPU"), ("cuda", "no TensorRT")):
+        int8_engine.measure(device, "tiny", 0.01, results, run.latencies)
+        assert results["skipped"]["INT8 engine of TensorRT"] == why
 
 
 @pytest.mark.parametrize("size", ["full", "tiny"])

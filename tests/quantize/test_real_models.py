@@ -56,7 +56,7 @@ def test_against_efficientnet_per_channel_speaks_nothing_but_the_few_pictures(ef
         assert "20 independent rows are too few" in doubt
         assert found.covered is not None
         assert found.covered.share > 0.99
-    assert efficientnet.results["tensorrt"].built is not None
+    assert efficientnet.results["tensorrt"].plan is not None
 
 
 def test_efficientnet_with_one_scale_a_weight_is_refused(efficientnet: pipeline.Outcome) -> None:

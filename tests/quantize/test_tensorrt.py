@@ -29,7 +29,7 @@ def test_parsed_and_built(name: str, per_channel: bool) -> None:
     candidate = make("tensorrt", model, found, Recipe("", "minmax", per_channel, ()))
     engine = tensorrt_rtx.build(candidate.content, rows=(1, 4, 8))
     assert engine.plan
-    assert engine.capability == "SM89"
+    assert engine.capability == "8.9"
     assert lint(onnx.load_from_string(candidate.content)) == []
 
 
