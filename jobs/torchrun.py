@@ -9,7 +9,8 @@ counted and recorded like any other interruption, and the job goes on from its c
 * otherwise: the exit code of the first that failed (128 + number for another signal).
 
 torchrun's own restarts are off: two places that start again would count, and wait, past each other. SIGTERM is handed
-on to every rank; how they stop at the same step is `jobs.ranks`' business.
+on to every rank; how they stop at the same step is `jobs.ranks`' business. A rank ends with this process, however that
+ends: each is started through `python torchrun.py --rank PARENT PROGRAM ARGUMENTS…`, which asks the kernel for that.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import sys
 from pathlib import Path
 
 _SHUTDOWN_S = 5
+_RANK = "--rank"
 
 
 def main(ranks: int, command: list[str]) -> int:
@@ -34,7 +36,7 @@ def main(ranks: int, command: list[str]) -> int:
     )  # fmt: skip
     signal.signal(signal.SIGTERM, _hand_on)
     try:
-        elastic_launch(config, command[0])(*command[1:])
+        elastic_launch(config, sys.executable)("-I", "-S", __file__, _RANK, str(os.getpid()), *command)
     except ChildFailedError as error:
         codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
         print(
@@ -42,6 +44,16 @@ def main(ranks: int, command: list[str]) -> int:
         )
         return exit_code(codes, error.get_first_failure()[0])
     return 0
+
+
+def become_rank(parent: int, command: list[str]) -> None:
+    """Turns this process into a rank's program that the kernel kills when `parent` ends. Does not return."""
+    from jobs import processes
+
+    processes.die_with_parent()
+    if os.getppid() != parent:  # it ended before the kernel was asked
+        os._exit(1)
+    os.execvp(command[0], command)
 
 
 def exit_code(codes: dict[int, int], first: int) -> int:
@@ -65,6 +77,8 @@ def _hand_on(number: int, _: object) -> None:
 if __name__ == "__main__":
     # This file's own folder is first on the path of a script; it must not shadow anything.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    if sys.argv[1] == _RANK:
+        become_rank(int(sys.argv[2]), sys.argv[3:])
     code = main(int(sys.argv[1]), sys.argv[2:])
     sys.stdout.flush()
     if code < 0:

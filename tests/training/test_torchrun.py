@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from jobs import reading, torchrun
+from jobs import processes, reading, torchrun
 from jobs.sampler import Sampler
 from tests.jobs.world import MEMORY, ROOT, World, world
 from tests.training.data_parallel import BATCH, ROWS
@@ -98,6 +99,33 @@ def test_a_rank_that_fails_fails_the_job(tmp_path: Path) -> None:
             number = await w.submit("python", "-c", script, ranks=2)
             record = await w.ended(number)
             assert (record.state, record.reason, record.detail) == ("failed", "error", "ended with exit code 3")
+
+    asyncio.run(story())
+
+
+def test_ranks_end_with_the_process_that_started_them(tmp_path: Path) -> None:
+    """Nobody is left to end them: no keeper and no runner."""
+    script = (
+        "import os, pathlib, signal, sys\n"
+        "pathlib.Path(sys.argv[1], os.environ['RANK']).write_text(str(os.getpid()))\n"
+        "signal.pause()"
+    )
+    command = [sys.executable, str(ROOT / "jobs" / "torchrun.py"), "2", sys.executable, "-c", script, str(tmp_path)]
+
+    async def story() -> None:
+        async with world(tmp_path / "runner") as w:
+            started = await asyncio.create_subprocess_exec(*command)
+            ranks: list[int] = []
+            try:
+                ranks += [int(await w.file(tmp_path / str(rank))) for rank in range(2)]
+                assert processes.living(ranks) == set(ranks)
+                started.kill()
+                await started.wait()
+                await w.until(lambda: not processes.living(ranks), "the ranks end")
+            finally:
+                if started.returncode is None:
+                    started.kill()
+                processes.send(ranks, signal.SIGKILL)
 
     asyncio.run(story())
 
