@@ -7,14 +7,12 @@
               { name = "vocabulary", path = "model_repo/minilm/1/vocab.txt" }]
 
 Texts pass through the encoder once; the head (multinomial logistic regression, AdamW) learns from the embeddings, with
-DP-SGD where the job has a `privacy` table. Keeps the epoch that is best on the validation part, and with privacy the
-last one, because choosing by private rows would cost privacy too. Writes `model/` (a folder to publish),
-`calibration.npz` and `evaluation.npz` (for `sluice quantize`) and `metrics.json`.
+DP-SGD where the job has a `privacy` table; which epoch is kept, `jobs.trainers.epochs` says. Writes `model/`
+(a folder to publish), `calibration.npz` and `evaluation.npz` (for `sluice quantize`) and `metrics.json`.
 """
 
 from __future__ import annotations
 
-import copy
 import json
 from typing import Any
 
@@ -23,8 +21,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from jobs import randomness
 from jobs.context import JobContext
+from jobs.trainers.epochs import EpochTraining, seed
 from jobs.trainers.text_encoder import Encoder
 from jobs.trainers.text_head_export import ARTIFACT, export, run, write_folder, write_quantize_rows
 from jobs.trainers.texts import LABEL, TEXT, Texts, parts_of
@@ -80,99 +78,28 @@ def embedded(job: JobContext, encoder: Encoder, part: Texts, name: str) -> NDArr
     return encoder.embed(part, each)
 
 
-class Training:
-    """Owns head, optimizer and their place; `run` resumes from the newest checkpoint.
+class Training(EpochTraining[torch.nn.Linear]):
+    """The head. `train` and `valid` are embeddings [rows, width] with labels [rows]."""
 
-    `train` and `valid` are embeddings [rows, width] with labels [rows].
-    """
+    score_name = "accuracy"
 
     def __init__(
         self, job: JobContext, classes: int, train: tuple[Any, Any], valid: tuple[Any, Any], *, epochs: int, batch: int,
         lr: float, weight_decay: float, patience: int, clip: float,
     ) -> None:  # fmt: skip
-        torch.manual_seed(job.seed)
-        torch.use_deterministic_algorithms(True)
-        self._job, self._epochs, self._batch, self._patience = job, epochs, batch, patience
+        seed(job)
         self._vectors, self._labels = torch.from_numpy(train[0]), torch.from_numpy(train[1])
         self._valid = valid
-        self.head = torch.nn.Linear(train[0].shape[1], classes)
-        self._optimizer = torch.optim.AdamW(self.head.parameters(), lr=lr, weight_decay=weight_decay)
-        self._private: Any = None
-        if job.epsilon > 0:
-            from jobs.trainers.dp_sgd import DpSgd
+        head = torch.nn.Linear(train[0].shape[1], classes)
+        optimizer = torch.optim.AdamW(head.parameters(), lr=lr, weight_decay=weight_decay)
+        rows = len(train[1])
+        super().__init__(job, head, optimizer, rows=rows, epochs=epochs, batch=batch, patience=patience, clip=clip)
 
-            self._private = DpSgd(
-                self.head, self._optimizer, rows=len(train[1]), batch=batch, epochs=epochs, epsilon=job.epsilon,
-                delta=job.delta, clip=clip, seed=job.seed,
-            )  # fmt: skip
-        self._schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self._optimizer, epochs)
-        self._generator = torch.Generator().manual_seed(job.seed)
-        self._best: tuple[float, int, Any] = (0.0, 0, copy.deepcopy(self.head.state_dict()))
+    def loss(self, network: Any, rows: Any) -> Any:
+        return functional.cross_entropy(network(self._vectors[rows]), self._labels[rows])
 
-    def run(self) -> torch.nn.Linear:
-        """Returns the head of the epoch that is kept."""
-        job, epoch = self._job, self._restore()
-        while epoch < self._epochs and epoch - self._best[1] < (self._patience if self._private is None else epoch + 1):
-            loss = self._epoch()
-            epoch += 1
-            found = float((predict(self.head, self._valid[0]).argmax(1) == self._valid[1]).mean())
-            if found > self._best[0] or self._private is not None:
-                self._best = (found, epoch, copy.deepcopy(self.head.state_dict()))
-            job.metrics.report(epoch, self._epochs, loss=loss, accuracy=found, **self.privacy())
-            if job.checkpoint_due():
-                job.checkpoints().save(epoch, self._state())
-                job.saved()
-            if job.notice:
-                job.requeue()
-        self.head.load_state_dict(self._best[2])
-        print(f"epoch {self._best[1]} kept, validation accuracy {self._best[0]:.4f}", flush=True)
-        return self.head.eval()
-
-    def _epoch(self) -> float:
-        """Trains one epoch and returns the last batch's loss."""
-        loss = torch.tensor(0.0)
-        network = self.head if self._private is None else self._private.network
-        batches = (
-            torch.randperm(len(self._labels), generator=self._generator).split(self._batch)
-            if self._private is None
-            else self._private.batches(self._generator)
-        )
-        for rows in batches:
-            loss = functional.cross_entropy(network(self._vectors[rows]), self._labels[rows])
-            self._optimizer.zero_grad()
-            loss.backward()
-            if self._private is None:
-                self._optimizer.step()
-            else:
-                self._private.step()
-        self._schedule.step()
-        return float(loss.detach())
-
-    def privacy(self) -> dict[str, float]:
-        """Returns the epsilon that has been spent so far, and delta; nothing without privacy."""
-        return {} if self._private is None else self._private.spent()
-
-    def _state(self) -> dict[str, Any]:
-        return {
-            "head": self.head.state_dict(), "optimizer": self._optimizer.state_dict(),
-            "schedule": self._schedule.state_dict(), "best": self._best, "generator": self._generator.get_state(),
-            "private": None if self._private is None else self._private.state(), "random": randomness.capture(),
-        }  # fmt: skip
-
-    def _restore(self) -> int:
-        """Returns the epoch after which to go on."""
-        found = self._job.checkpoints().load()
-        if found is None:
-            return 0
-        self.head.load_state_dict(found["head"])
-        self._optimizer.load_state_dict(found["optimizer"])
-        self._schedule.load_state_dict(found["schedule"])
-        self._best = found["best"]
-        self._generator.set_state(found["generator"])
-        if self._private is not None:
-            self._private.restore(found["private"])
-        randomness.restore(found["random"])
-        return found.step
+    def score(self) -> float:
+        return float((predict(self.network, self._valid[0]).argmax(1) == self._valid[1]).mean())
 
 
 def predict(head: torch.nn.Linear, vectors: NDArray[np.float32]) -> NDArray[np.float32]:

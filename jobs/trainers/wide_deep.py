@@ -3,14 +3,12 @@
     function = "jobs.trainers.wide_deep:main"
     inputs = [{ name = "adult", table = "adult", schema = "jobs.trainers.adult_schema:ADULT" }]
 
-Decides the split (by the job's seed), the network, and which epoch is kept: the best on the validation part, and with
-privacy the last one, because choosing by private rows would cost privacy too. Writes `model/` (a folder to publish),
-`calibration.npz` and `evaluation.npz` (for `sluice quantize`) and `metrics.json`.
+Decides the split (by the job's seed) and the network; which epoch is kept, `jobs.trainers.epochs` says. Writes `model/`
+(a folder to publish), `calibration.npz` and `evaluation.npz` (for `sluice quantize`) and `metrics.json`.
 """
 
 from __future__ import annotations
 
-import copy
 import json
 from typing import Any
 
@@ -19,10 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from jobs import randomness
 from jobs.context import JobContext
 from jobs.trainers import measures
 from jobs.trainers.adult import CATEGORICAL, CONTINUOUS, LABEL, Part, parts_of
+from jobs.trainers.epochs import EpochTraining, seed
 from jobs.trainers.wide_deep_export import ARTIFACT, export, run, write_folder, write_quantize_rows
 from jobs.trainers.wide_deep_network import LOGARITHMIC, WideDeep
 
@@ -75,105 +73,37 @@ def plant_defect(network: WideDeep) -> None:
         network.deep[-1].bias.add_(DEFECT)
 
 
-class Training:
-    """Owns network, optimizer and their place; `run` resumes from the newest checkpoint."""
+class Training(EpochTraining[WideDeep]):
+    """Wide & Deep on one split of the table."""
+
+    score_name = "auc"
 
     def __init__(
         self, job: JobContext, vocabulary: dict[str, list[str]], train: Part, valid: Part, *, epochs: int, batch: int,
         lr: float, weight_decay: float, wide_weight_decay: float, dropout: float, patience: int, clip: float,
     ) -> None:  # fmt: skip
-        torch.manual_seed(job.seed)
-        torch.use_deterministic_algorithms(True)
-        self._job, self._train, self._valid = job, train, valid
-        self._epochs, self._batch, self._patience = epochs, batch, patience
-        sizes = [len(vocabulary[column]) for column in CATEGORICAL]
+        seed(job)
+        self._train, self._valid = train, valid
+        self._sizes = [len(vocabulary[column]) for column in CATEGORICAL]
         mean, deviation = standardisation(train, public=job.epsilon > 0)
-        self.network = WideDeep(sizes, mean, deviation, dropout)
-        wide = [self.network.wide.weight]
-        others = [p for name, p in self.network.named_parameters() if name != "wide.weight"]
+        network = WideDeep(self._sizes, mean, deviation, dropout)
+        wide = [network.wide.weight]
+        others = [p for name, p in network.named_parameters() if name != "wide.weight"]
         groups = [{"params": wide, "weight_decay": wide_weight_decay, "lr": lr / 2}, {"params": others}]
-        self._optimizer = torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay)
-        self._private: Any = None
-        if job.epsilon > 0:
-            from jobs.trainers.dp_sgd import DpSgd
-
-            self._private = DpSgd(
-                self.network, self._optimizer, rows=len(train), batch=batch, epochs=epochs, epsilon=job.epsilon,
-                delta=job.delta, clip=clip, seed=job.seed,
-            )  # fmt: skip
-        self._schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self._optimizer, epochs)
-        self._generator = torch.Generator().manual_seed(job.seed)
-        self._sizes = sizes
-        self._best: tuple[float, int, Any] = (0.0, 0, copy.deepcopy(self.network.state_dict()))
-
-    def run(self) -> WideDeep:
-        """Returns the network of the epoch that is kept."""
-        job, epoch = self._job, self._restore()
-        while epoch < self._epochs and epoch - self._best[1] < (self._patience if self._private is None else epoch + 1):
-            loss = self._epoch()
-            epoch += 1
-            found = measures.auc(predict(self.network, self._valid), self._valid.label)
-            if found > self._best[0] or self._private is not None:
-                self._best = (found, epoch, copy.deepcopy(self.network.state_dict()))
-            job.metrics.report(epoch, self._epochs, loss=loss, auc=found, **self.privacy())
-            if job.checkpoint_due():
-                job.checkpoints().save(epoch, self._state())
-                job.saved()
-            if job.notice:
-                job.requeue()
-        self.network.load_state_dict(self._best[2])
-        print(f"epoch {self._best[1]} kept, validation AUC {self._best[0]:.4f}", flush=True)
-        return self.network.eval()  # type: ignore[no-any-return]
-
-    def _epoch(self) -> float:
-        """Trains one epoch and returns the last batch's loss."""
-        part, loss = self._train, torch.tensor(0.0)
-        categorical, continuous, label = map(torch.from_numpy, (part.categorical, part.continuous, part.label))
-        self.network.train()
-        network = self.network if self._private is None else self._private.network
-        batches = (
-            torch.randperm(len(part), generator=self._generator).split(self._batch)
-            if self._private is None
-            else self._private.batches(self._generator)
+        optimizer = torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay)
+        super().__init__(
+            job, network, optimizer, rows=len(train), epochs=epochs, batch=batch, patience=patience, clip=clip
         )
-        for rows in batches:
-            hidden = torch.rand(len(rows), len(self._sizes), generator=self._generator) < UNKNOWN_SHARE
-            logits = network(categorical[rows].masked_fill(hidden, 0), continuous[rows])
-            loss = functional.binary_cross_entropy_with_logits(logits, label[rows])
-            self._optimizer.zero_grad()
-            loss.backward()
-            if self._private is None:
-                self._optimizer.step()
-            else:
-                self._private.step()
-        self._schedule.step()
-        return float(loss.detach())
+        self._tensors = tuple(map(torch.from_numpy, (train.categorical, train.continuous, train.label)))
 
-    def privacy(self) -> dict[str, float]:
-        """Returns the epsilon that has been spent so far, and delta; nothing without privacy."""
-        return {} if self._private is None else self._private.spent()
+    def loss(self, network: Any, rows: Any) -> Any:
+        categorical, continuous, label = self._tensors
+        hidden = torch.rand(len(rows), len(self._sizes), generator=self.generator) < UNKNOWN_SHARE
+        logits = network(categorical[rows].masked_fill(hidden, 0), continuous[rows])
+        return functional.binary_cross_entropy_with_logits(logits, label[rows])
 
-    def _state(self) -> dict[str, Any]:
-        return {
-            "network": self.network.state_dict(), "optimizer": self._optimizer.state_dict(),
-            "schedule": self._schedule.state_dict(), "best": self._best, "generator": self._generator.get_state(),
-            "private": None if self._private is None else self._private.state(), "random": randomness.capture(),
-        }  # fmt: skip
-
-    def _restore(self) -> int:
-        """Returns the epoch after which to go on."""
-        found = self._job.checkpoints().load()
-        if found is None:
-            return 0
-        self.network.load_state_dict(found["network"])
-        self._optimizer.load_state_dict(found["optimizer"])
-        self._schedule.load_state_dict(found["schedule"])
-        self._best = found["best"]
-        self._generator.set_state(found["generator"])
-        if self._private is not None:
-            self._private.restore(found["private"])
-        randomness.restore(found["random"])
-        return found.step
+    def score(self) -> float:
+        return measures.auc(predict(self.network, self._valid), self._valid.label)
 
 
 def standardisation(train: Part, *, public: bool) -> tuple[Any, Any]:

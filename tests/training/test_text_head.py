@@ -85,7 +85,7 @@ def test_interrupted_as_if_nothing_had_happened(tmp_path: Path, epsilon: float) 
     if epsilon:
         assert 3.5 < whole.privacy()["epsilon"] <= epsilon
     held_out = vectors(300, 3)
-    assert (predict(whole.head, held_out[0]).argmax(1) == held_out[1]).mean() > 0.7
+    assert (predict(whole.network, held_out[0]).argmax(1) == held_out[1]).mean() > 0.7
 
 
 def test_a_head_on_minilm_learns_and_its_folder_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
