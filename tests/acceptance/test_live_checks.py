@@ -19,7 +19,7 @@ from quantize import tensorrt_rtx
 from quantize.data_checks import InputStatistics
 from quantize.graph import TensorSpec
 from quantize.input_sketch import live_statistics
-from quantize.tensorrt_rtx import engine_entry
+from quantize.tensorrt_engine import engine_entry
 from tests.support.onnx_models import Builder, value
 from tests.support.processes import ROOT, Gateway, fetch, until
 from tests.support.versions import MODEL, prepare, publish
