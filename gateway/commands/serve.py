@@ -14,7 +14,6 @@ from gateway.commands.allocator import keep_freed_memory
 from gateway.commands.announcing import announcement
 from gateway.commands.configuration import config_file, configuration, report
 from gateway.commands.open_files import raise_open_files
-from gateway.commands.time_slices import take_short_slices
 from gateway.config import Config
 from gateway.config_loading import ConfigError, check_files
 from gateway.config_printing import as_dict, changed, effective
@@ -57,7 +56,6 @@ def _serve(parsed: argparse.Namespace, config: Config) -> int:
     set_up(config.telemetry.log_level, config.telemetry.log_format)
     raise_open_files()
     keep_freed_memory()
-    take_short_slices()
     # Why the gateway cannot start is said below in one line; the stack of the task that found out adds nothing.
     logging.getLogger("sluice.tasks").addFilter(
         lambda record: not (record.exc_info and isinstance(record.exc_info[1], CannotStart))
