@@ -11,7 +11,7 @@ from jobs import files, processes
 from jobs.yielding import Neighbour, gateway_of
 from tests.jobs.world import World, world
 
-COUNT = "i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo $i >> $SLUICE_OUTPUT_FOLDER/rows; /bin/true; done"
+COUNT = "i=0; while [ $i -lt 12000 ]; do i=$((i+1)); echo $i >> $SLUICE_OUTPUT_FOLDER/rows; /bin/true; done"
 
 
 class Gateway:
@@ -56,7 +56,7 @@ def test_paused_under_pressure_and_nothing_is_lost(tmp_path: Path) -> None:
             assert rows.read_text() == before
             gateway.here = 0
             assert (await w.ended(number)).state == "succeeded"
-            assert rows.read_text().split() == [str(i) for i in range(1, 3001)]
+            assert rows.read_text().split() == [str(i) for i in range(1, 12001)]
             # Cancelled while it is paused: it gets its notice all the same.
             other = await w.submit("sh", "-c", "trap 'exit 3' TERM; while :; do /bin/true; done", yield_to="gateway")
             await w.until(lambda: states(w, other), "it runs")
