@@ -208,7 +208,6 @@ class TritonProcess:
                 stdout=log,
                 stderr=log,
                 env=self._environment.variables(os.environ),
-                start_new_session=True,
             )
         await self._wait_ready(self._child)
         self._ready_at = self._clock.now()

@@ -1,9 +1,11 @@
 """Stands between the gateway and tritonserver so that no process outlives its parent, whoever is killed and how.
 
-Run as a script by the gateway's interpreter with `-I -S` (standard library only, about 8 MB), in a session of its own:
+Run as a script by the gateway's interpreter with `-I -S` (standard library only, about 8 MB):
 
     triton_shim.py STATE_FILE OWNER_PID GRACE_SECONDS SHM_PREFIX COMMAND…
 
+* it leads a process group of its own, so that Ctrl-C in a terminal is the gateway's to handle, but not a session: Linux
+  schedules sessions against each other (autogroups), and a model that loads in Triton's would keep the gateway waiting;
 * standard input is a pipe held by the gateway: its end means that the gateway is gone, also after `kill -9`;
 * the shim is the reaper of everything below it, so the python-backend stubs of a dead tritonserver become its children;
 * tritonserver gets a parent-death signal, so it goes when the shim itself is killed;
@@ -67,6 +69,7 @@ def descendants(pid: int) -> list[int]:
 
 def main(arguments: list[str]) -> int:
     state_file, owner, grace, prefix, *command = arguments
+    os.setpgid(0, 0)
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     wake_read, wake_write = os.pipe()

@@ -104,7 +104,7 @@ class RestClient(asyncio.Protocol):
         end = data.find(b"\r\n\r\n") + 4
         if end < 4:
             return
-        head = data[:end]
+        head = data[:end].lower()  # a Triton that is asked itself writes names in capitals
         start = head.index(b"content-length:") + 15
         if len(data) < end + int(head[start : head.index(b"\r", start)]):
             return
@@ -135,7 +135,7 @@ class RestClient(asyncio.Protocol):
         head, answer = await self._answered
         if b"\r\nconnection: close\r\n" in head:
             self.close()
-        if not head.startswith(b"HTTP/1.1 200"):
+        if not head.startswith(b"http/1.1 200"):
             raise Failed(f"http {head[9:12].decode()} {json.loads(answer)['error']}")
         length = None
         if self._binary:

@@ -48,6 +48,8 @@ def test_serves_and_leaves_nothing_behind(triton_environment: TritonEnvironment,
             assert shim is not None
             everything = [shim, *triton_shim.descendants(shim)]
             assert len(everything) >= 3, "shim, server and a stub"
+            assert {os.getpgid(pid) for pid in everything} == {shim}, "Ctrl-C does not reach them"
+            assert {os.getsid(pid) for pid in everything} == {os.getsid(0)}, "they are scheduled with the gateway"
             shared = [name for name in os.listdir("/dev/shm") if name.startswith(process.shm_prefix)]
             assert shared
         assert process.state is ProcessState.STOPPED
