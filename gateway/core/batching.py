@@ -173,9 +173,13 @@ class Batcher:
 
     # -- decisions --------------------------------------------------------------------------------------------------
 
-    def poll(self, now: Instant, free_slots: int, busy_slots: int) -> PollResult:
-        """Decides what leaves now; at most `free_slots` plans. `busy_slots` are those with a batch in them."""
+    def poll(self, now: Instant, free_slots: int, busy_slots: int, *, starving: bool = False) -> PollResult:
+        """Decides what leaves now; at most `free_slots` plans. `busy_slots` are those with a batch in them.
+
+        `starving`: of several replicas one has nothing to do, whatever the others have.
+        """
         result = PollResult([], [], [], None)
+        self._former.starving = starving
         ended = self._load.sync(busy_slots, now)
         if ended and not self._former.staging.quick:
             self._former.staging.ended(ended, self._rows, now)
@@ -235,6 +239,9 @@ class Batcher:
                 group.held = True
                 held.append(group)
                 wake_at = until if wake_at is None or until < wake_at else wake_at
+                if not former.staging.quick:
+                    # The slot is this group's: others would be held back in their turn, and this one for ever.
+                    free_slots -= 1
                 continue
             shed: list[QueueItem] = []
             formed = former.form(group, now, draining, shed)
@@ -247,7 +254,7 @@ class Batcher:
                 free_slots -= 1
                 self._load.sent(plan.rows, now)
                 if not former.staging.quick:
-                    former.staging.sent(plan.signature, self._rows + plan.rows)
+                    former.staging.sent(plan, self._rows + plan.rows)
             if group.count:
                 following = group.head()
                 assert following is not None

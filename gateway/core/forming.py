@@ -23,7 +23,7 @@ _LOOK_PAST = 8
 class BatchFormer:
     """Takes batches out of groups. Strikes what it takes off the group's count, not off the batcher's accounts."""
 
-    __slots__ = ("_capped", "_limits", "_load", "_profile", "cap", "staging")
+    __slots__ = ("_capped", "_limits", "_load", "_profile", "cap", "staging", "starving")
 
     def __init__(self, limits: BatchLimits, profile: CostProfile, load: BackendLoad) -> None:
         self._limits = limits
@@ -32,6 +32,7 @@ class BatchFormer:
         self._capped = 0
         self.cap = limits.max_rows
         self.staging = Staging(profile, load, limits.max_rows)
+        self.starving = False
 
     def consult_profile(self) -> None:
         """Takes over the size cap that the profile has learned."""
@@ -46,9 +47,12 @@ class BatchFormer:
         delay = limits.max_queue_delay if self._load.busy else 0
         if rows >= self.cap or not limits.batchable or (self.staging.quick and not delay):
             return now
+        nbytes = nbytes * rows // waiting
+        if group.signature is None or nbytes >= limits.max_batch_bytes:
+            return now  # it does not grow
         until = now
-        if not self.staging.quick:
-            until = self.staging.hold_until(rows, waiting, nbytes * rows // waiting, now)
+        if not self.staging.quick and not self.starving:
+            until = self.staging.hold_until(rows, waiting, nbytes, now)
         if delay:
             until = max(until, group.since + delay)
         if until <= now:

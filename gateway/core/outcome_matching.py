@@ -90,6 +90,8 @@ class OutcomeMatching:
             self._labels[request_id] = label
         elif self._labels:
             self._labels.pop(request_id, None)
+        if self._copies:
+            self._copies.pop(request_id, None)  # of an earlier request with this id
 
     def copied(self, request_id: str, label: Label | None) -> None:
         """The candidate answered the copy of a request that stable had answered."""

@@ -123,6 +123,11 @@ class FailurePairing(Pairing):
         else:
             self._of_stable(bad, at)
 
+    @property
+    def failing(self) -> bool:
+        """Whether the candidate failed last and stable has not shown yet whether it would have failed too."""
+        return bool(self._waiting) and self._waiting[-1][1]
+
     def stable_went_well(self, ended: Sequence[Instant]) -> None:
         """Takes stable's requests that all went well, by the instants at which they ended."""
         done = 0

@@ -136,7 +136,7 @@ class BatchLimits:
     """The bounds of one model version's queue.
 
     `batchable` False makes every item a batch of its own, of any number of rows. `max_queue_delay` is how long a
-    batch that could still grow may be held back while the backend is busy; an idle backend is never kept waiting.
+    batch that could still grow may be held back while the backend is busy, beside what `staging` holds back.
     `instances` is how many batches the backend executes at once (slots beyond that are staged). An item of
     priority p is ordered as if its deadline were (p - default_priority) * priority_step later. `min_gain_percent` is
     the throughput a larger batch must promise over a smaller one to be worth it; 0 switches that cap off.

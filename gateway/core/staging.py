@@ -19,12 +19,13 @@ from collections.abc import Hashable
 
 from gateway.core.backend_load import BackendLoad
 from gateway.core.cost_profile import CostProfile
+from gateway.core.plans import BatchPlan
 from gateway.messages import Instant, Nanos
 
 _LEAD: Nanos = 3_000_000
 """How long before its start a batch leaves: the way to the backend, and timers with a grain of a millisecond …"""
 _NANOS_PER_BYTE = 4
-"""… and what its bytes take, here and there (measured: 1.4 ns here, as much there; twice that) …"""
+"""… and what its bytes take, here and there (measured: 1.4 ns here, as much there), with a margin …"""
 _DOUBT = 8
 """… and an eighth of what runs, which may end early."""
 _WORTH = 32
@@ -41,7 +42,8 @@ class Staging:
     """Says until when a batch is held back. `cap` is the size beyond which it would not grow."""
 
     __slots__ = (
-        "_came", "_load", "_luck", "_mixed", "_profile", "_round", "_signature", "_until", "_wanted", "cap", "quick",
+        "_came", "_load", "_luck", "_mixed", "_profile", "_round", "_row_bytes", "_signature", "_until", "_wanted",
+        "cap", "quick",
     )  # fmt: skip
 
     def __init__(self, profile: CostProfile, load: BackendLoad, cap: int) -> None:
@@ -52,6 +54,7 @@ class Staging:
         self._signature: Hashable = None
         self._mixed = _UNMIXED
         self._round = 0
+        self._row_bytes = 0
         self._luck = _FIRST_LUCK
         self._until: Instant = 0
         self._wanted = self._came = 0
@@ -62,9 +65,11 @@ class Staging:
         longest = self._profile.mean(cap)
         self.quick = longest is None or longest < _QUICK
 
-    def sent(self, signature: Hashable, waiting: int) -> None:
-        """A batch of this signature leaves; `waiting` rows were in the queue, it included."""
+    def sent(self, plan: BatchPlan, waiting: int) -> None:
+        """This batch leaves; `waiting` rows were in the queue, it included."""
         self._settle(waiting)
+        self._row_bytes = plan.nbytes // max(plan.rows, 1)
+        signature = plan.signature
         if signature is not self._signature and signature != self._signature:
             self._signature, self._mixed = signature, _UNMIXED
         elif self._mixed:
@@ -99,8 +104,11 @@ class Staging:
         """Whether `rows` rows whose callers may come back had better travel with those `waiting`."""
         if self._mixed or not (self._luck or self._round % _TRY_EVERY == 0):
             return False
-        patience = self._patience(min(self.cap, rows + waiting))
-        return patience >= _LEAST and self._saving(rows, waiting) > patience
+        together = min(self.cap, rows + waiting)
+        patience = self._patience(together)
+        # What is staged travels while another batch runs; what gathers beside an idle instance does not.
+        way = together * self._row_bytes * _NANOS_PER_BYTE
+        return patience >= _LEAST and self._saving(rows, waiting) > patience + way
 
     def _saving(self, rows: int, waiting: int) -> Nanos:
         """Returns how much less `rows` and `waiting` rows take as one batch than as two, as far as is known; if none

@@ -60,7 +60,7 @@ class AnswerNotes:
         self._waiting.append(AnsweredBatch(arm, answers, at))
         self._count += len(answers)
         for member, answer in answers:
-            self._bytes += member.nbytes + len(answer.data[0]) if answer.data else member.nbytes
+            self._bytes += member.nbytes + sum(map(len, answer.data))
         return self._count >= ENOUGH_WAITING or self._bytes >= _MOST_BYTES
 
     @property

@@ -7,7 +7,6 @@ everything kept is bounded. `document` and the constructor's `found` carry the c
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -25,7 +24,6 @@ from gateway.judgements import ArmCounts
 from gateway.messages import Instant, Nanos, RequestContext
 from gateway.releases import CANDIDATE, STABLE, Arm, Evidence, PairCounts, RateCounts, Release, ReleaseKind, ReleasePlan
 
-_log = logging.getLogger("sluice.releases")
 FAULTS = frozenset({
     ErrorCode.BACKEND_FAILED, ErrorCode.BACKEND_UNREACHABLE, ErrorCode.INTERNAL, ErrorCode.DEADLINE_EXCEEDED,
     ErrorCode.OVERLOADED, ErrorCode.MODEL_NOT_READY,
@@ -127,6 +125,9 @@ class Collector:
         self._sampled(arm, 1)
         if arm in (self.candidate, STABLE):
             self.failures.request(arm == self.candidate, True, finished_at)
+        self._count_the_row()
+
+    def _count_the_row(self) -> None:
         most = self.plan.criteria.consecutive_failures
         if most is not None and self.failures.in_a_row >= most:
             self.alarm()
@@ -145,12 +146,12 @@ class Collector:
 
         Only those count that the release's split sent there.
         """
-        return self._notes.add(arm, answers, at)
+        return self._notes.add(arm, answers, at) or self.failures.failing
 
     @property
     def full(self) -> bool:
         """Whether a look cannot wait any longer."""
-        return self._notes.full
+        return self._notes.full or self.failures.failing
 
     def look(self) -> None:
         """Counts and looks at the answers that wait; one that cannot be looked at says nothing."""
@@ -184,6 +185,7 @@ class Collector:
             self._sampled(arm, count)
             if arm == STABLE:
                 self.failures.stable_went_well(run.ended)
+                self._count_the_row()  # now it is known whose fault the candidate's failures were
             elif arm == self.candidate:
                 for at in run.ended:
                     self.failures.request(True, False, at)

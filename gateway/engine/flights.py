@@ -32,6 +32,11 @@ class Flights:
         """Returns how many more batches may be sent now."""
         return self.replicas.free_slots(self.version, self._slots)
 
+    def starving(self) -> bool:
+        """Whether one of several replicas has an instance with nothing to do."""
+        replicas = self.replicas
+        return len(replicas.replicas) > 1 and replicas.starving(self.version, self._instances)
+
     def next_replica(self) -> Replica | None:
         """Returns where the next batch would go; None when no slot is free."""
         return self.replicas.best(self.version, self._slots)

@@ -13,6 +13,7 @@ from gateway.engine.evidence import Collector
 from gateway.engine.served import ServedVersion
 from gateway.engine.service import InferService
 from gateway.engine.shadow import Copy, Shadow
+from gateway.engine.tap import SHADOW
 from gateway.messages import Instant, Nanos
 from gateway.ports import Clock
 from gateway.releases import STABLE, Release, ReleaseKind
@@ -37,6 +38,10 @@ class ArmTap:
 
     def answered(self, answers: Answers, now: Instant) -> None:
         watch = self.watch
+        if self.is_candidate:  # copies are nobody's requests
+            answers = [one for one in answers if one[0].context.protocol is not SHADOW]
+            if not answers:
+                return
         if watch.copying:
             watch.shadow.lived(answers[0][0].dispatched_at)
         if watch.collector.answered(self.arm, answers, now):

@@ -63,6 +63,15 @@ class ReplicaSet:
                 free += slots - len(busy) if busy else slots
         return max(free, 0)
 
+    def starving(self, version: ModelVersion, instances: int) -> bool:
+        """Returns whether a replica has fewer batches of `version` than instances that could execute them."""
+        return any(
+            version in replica.ready_versions
+            and replica.backend.available
+            and len(replica.in_flight.get(version, ())) < instances
+            for replica in self.replicas
+        )
+
     def best(self, version: ModelVersion, slots: int) -> Replica | None:
         """Returns the replica that the next batch of `version` would go to, or None when no slot is free."""
         best: Replica | None = None

@@ -145,7 +145,7 @@ class VersionScheduler:
             while free and (again := self._repeats.next()) is not None:
                 self._send(again, now)
                 free -= 1
-            result = self.batcher.poll(now, free, len(self.in_flight))
+            result = self.batcher.poll(now, free, len(self.in_flight), starving=self.flights.starving())
             for key in result.expired:
                 self._fail(self.pending[key], expired("while queued"), now)
             for pending in [self.pending[key] for key in result.shed]:

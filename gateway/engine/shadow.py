@@ -99,7 +99,7 @@ class Shadow:
     def lived(self, at: Instant) -> None:
         """A live request was dispatched at `at` and answered: told at once, though it may be offered later."""
         self._spare.lived(at)
-        if self._timer is None and not self._running and not self._closed:
+        if not self._running and not self._closed:
             self._arm()
 
     def offer(self, answers: Answers) -> None:
@@ -114,7 +114,7 @@ class Shadow:
                 self._drop("no_room", len(answers) - index)
                 break
             self._take(member, stable)
-        if self._waiting and self._timer is None and not self._running:
+        if self._waiting and not self._running:
             self._arm()
 
     def _take(self, member: PendingRequest, stable: InferResponse) -> None:
@@ -152,6 +152,8 @@ class Shadow:
     # ------------------------------------------------------------------ running
 
     def _arm(self) -> None:
+        if self._timer is not None:
+            return
         now = self._clock.now()
         self._timer = self._clock.call_at(self._spare.next_look(now, waiting=bool(self._waiting)), self._look)
 
@@ -211,5 +213,5 @@ class Shadow:
                 _log.exception("comparing answers of %s", self._plan.model_name)
         # Comparing counts as the copies' time too: it is done on the loop that live requests wait for.
         self._spare.ended(self._clock.now())
-        if self._waiting and self._timer is None and not self._running and not self._closed:
+        if self._waiting and not self._running and not self._closed:
             self._arm()

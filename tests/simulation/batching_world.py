@@ -38,7 +38,9 @@ class Scenario:
     cost: Callable[[int], int] = lambda rows: 2 * MS + rows * 100 * US
     jitter_percent: int = 0
     travel: int = 0
-    """How long a batch is on its way to the backend, and its answer back."""
+    """How long a batch is on its way to the backend, and its answer back …"""
+    travel_per_byte: float = 0.0
+    """… and how much longer for each of its bytes, on the way there."""
     fail_percent: int = 0
     drain_at_percent: int | None = None
     outage: tuple[int, int, int] | None = None
@@ -226,7 +228,8 @@ class World:
         self.reasons[plan.reason] += 1
         scenario, token = self.scenario, len(self.plans)
         instance = min(range(len(self.free_at)), key=self.free_at.__getitem__)
-        begin = max(self.now + scenario.travel, self.free_at[instance])
+        arrives = self.now + scenario.travel + int(plan.nbytes * scenario.travel_per_byte)
+        begin = max(arrives, self.free_at[instance])
         cost = scenario.cost(plan.rows)
         cost += cost * self.rng.randint(0, scenario.jitter_percent) // 100
         if scenario.outage is not None and scenario.outage[0] <= begin < scenario.outage[1]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from heapq import heappush
+from typing import Any
 
 import pytest
 
@@ -15,8 +17,11 @@ from tests.simulation.batching_world import MS, SECOND, US, Scenario, World
 class ClosedLoop(World):
     """So many callers, each of whom asks again a while after it was answered, until all items were made."""
 
-    def __init__(self, scenario: Scenario, seed: int, callers: int, returns: tuple[int, int]) -> None:
+    def __init__(
+        self, scenario: Scenario, seed: int, callers: int, returns: tuple[int, int], signature: Hashable = "s"
+    ) -> None:
         super().__init__(scenario, seed)
+        self.signature = signature
         self.callers, self.returns, self.made = callers, returns, callers
         self.kept: list[int] = []
 
@@ -30,10 +35,12 @@ class ClosedLoop(World):
 
     def _ask(self, key: object) -> None:
         assert isinstance(key, int)
-        item = QueueItem(key, 1, 100, "s", self.now, self.now + 10 * SECOND)
-        self.items[key] = self.waiting[key] = item
+        self._offer(QueueItem(key, 1, self.scenario.nbytes, self.signature, self.now, self.now + 10 * SECOND))
+
+    def _offer(self, item: QueueItem) -> None:
+        self.items[item.key] = self.waiting[item.key] = item
         assert self.batcher.offer(item, self.now) is None
-        self.due.append((item.deadline, key))
+        heappush(self.due, (item.deadline, item.key))
 
     def _done(self, token: object) -> None:
         answered = self.running[token].keys if isinstance(token, int) else []
@@ -53,11 +60,20 @@ def flat(rows: int) -> int:
     return rows * 7 * MS
 
 
-def rate(cost: Callable[[int], int], returns: tuple[int, int], seed: int, **more: int) -> float:
-    """Returns items a second of eight callers, once the costs are learned."""
-    limits = BatchLimits(max_rows=8, min_gain_percent=0, instances=more.pop("instances", 1))
-    scenario = Scenario(items=1200, limits=limits, slots=2 * limits.instances, cost=cost, travel=500 * US, **more)
-    world = ClosedLoop(scenario, seed, 8, returns).run()
+def rate(
+    cost: Callable[[int], int],
+    returns: tuple[int, int],
+    seed: int,
+    callers: int = 8,
+    signature: Hashable = "s",
+    instances: int = 1,
+    **more: Any,
+) -> float:
+    """Returns items a second of so many callers, once the costs are learned."""
+    limits = BatchLimits(max_rows=8, min_gain_percent=0, instances=instances)
+    more = {"travel": 500 * US, **more}
+    scenario = Scenario(items=1200, limits=limits, slots=2 * limits.instances, cost=cost, **more)
+    world = ClosedLoop(scenario, seed, callers, returns, signature).run()
     late = [item for item in world.items.values() if item.key > 400]
     return len(late) * SECOND / (world.ended_at - min(item.enqueued_at for item in late))
 
@@ -94,6 +110,63 @@ def test_where_nothing_is_to_be_gained_next_to_nothing_is_lost(
     held = rate(cost, returns, seed, jitter_percent=5, instances=instances)
     eager()
     assert held > 0.985 * rate(cost, returns, seed, jitter_percent=5, instances=instances)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("callers", [2, 8])
+def test_requests_that_travel_alone_wait_for_nobody(seed: int, callers: int, eager: Callable[[], None]) -> None:
+    """Those of sequences have no signature: no two of them are ever in one batch."""
+
+    def of_sequences() -> float:
+        return rate(lambda rows: 20 * MS, PROMPT, seed, callers, signature=None, travel=2 * MS)
+
+    held = of_sequences()
+    eager()
+    assert held > 0.999 * of_sequences()
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("nbytes", [600_000, 1_200_000])
+def test_who_carries_much_is_on_the_way_while_others_run(seed: int, nbytes: int, eager: Callable[[], None]) -> None:
+    """A batch that gathers beside an idle instance pays for its way there; one that is staged does not."""
+    held = rate(bert_like, PROMPT, seed, nbytes=nbytes, travel_per_byte=2.8)
+    eager()
+    assert held > 0.99 * rate(bert_like, PROMPT, seed, nbytes=nbytes, travel_per_byte=2.8)
+
+
+class RareBeside(ClosedLoop):
+    """Now and then, beside the callers, one comes whose request cannot travel with theirs."""
+
+    def run(self) -> World:
+        self.rare = range(10_000, 10_008)
+        for turn, key in enumerate(self.rare):
+            self._at(SECOND + turn * 1500 * MS, "rare", key)
+        return super().run()
+
+    def _rare(self, key: object) -> None:
+        assert isinstance(key, int)
+        self._offer(QueueItem(key, 1, 100, "rare", self.now, self.now + 2 * SECOND))
+
+    def _done(self, token: object) -> None:
+        answered = self.running[token].keys if isinstance(token, int) else []
+        if any(key in self.rare for key in answered):
+            World._done(self, token)
+        else:
+            super()._done(token)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("callers", [14, 32])
+def test_a_rare_signature_is_not_overtaken_for_ever(seed: int, callers: int) -> None:
+    scenario = Scenario(
+        items=1200, limits=BatchLimits(max_rows=8, min_gain_percent=0), cost=lambda rows: 10 * MS + rows * 10 * MS,
+        travel=500 * US, jitter_percent=2,
+    )  # fmt: skip
+    world = RareBeside(scenario, seed, callers, PROMPT)
+    world.run()
+    waits = [world.answered[key] - world.items[key].enqueued_at for key in world.rare if key in world.answered]
+    assert len(waits) == len(world.rare)
+    assert max(waits) < 250 * MS, "that is: what runs, what is staged, and itself"
 
 
 def open_loop(load: float, seed: int) -> World:
@@ -153,6 +226,12 @@ def test_the_second_batch_leaves_shortly_before_the_first_is_expected_back() -> 
     assert held.wake_at is not None
     assert 30 * MS < held.wake_at < 37 * MS
     assert [plan.rows for plan in batcher.poll(held.wake_at, 1, 1).ready] == [1]
+
+
+def test_nothing_is_held_while_one_of_several_replicas_has_nothing_to_do() -> None:
+    batcher = queue({1: 10 * MS, 4: 40 * MS, 8: 80 * MS}, 1)
+    assert not batcher.poll(MS, 1, 1).ready
+    assert [plan.rows for plan in batcher.poll(2 * MS, 1, 1, starving=True).ready] == [1]
 
 
 def test_what_ends_earlier_than_expected_sets_the_second_batch_free() -> None:

@@ -277,6 +277,14 @@ def test_a_true_label_judges_both_answers_to_one_request() -> None:
     assert found.counts == PairCounts(candidate_only=2, neither=1), "without a copy partners are found as usual"
 
 
+def test_a_request_id_that_is_used_again_has_no_copy_yet() -> None:
+    found = matching()
+    found.copied("s1", (2,))
+    found.answered("s1", is_candidate=False, label=(1,))
+    found.report(Outcome("s1", label=(1,)))
+    assert found.counts == PairCounts(), "it waits for a request of the other arm"
+
+
 def test_what_is_remembered_is_bounded() -> None:
     found = OutcomeMatching(most=10)
     for n in range(100):

@@ -101,6 +101,24 @@ def test_what_waits_is_bounded_in_number_and_bytes() -> None:
     assert notes.add(CANDIDATE, [answered([[0.0] * 80_000])], 0)
     assert len(notes.take()) == 1
     assert not notes.add(STABLE, [small], 0), "the bytes of those taken no longer count"
+    member, response = answered([[1.0]])
+    assert notes.add(STABLE, [(member, InferResponse(response.head, "", [b"", bytes(300_000)]))], 0), "every output"
+
+
+def test_failures_in_a_row_are_told_as_soon_as_stable_answers_well() -> None:
+    """Which of both arms failed first is not known until then: the answer is looked at at once."""
+    collector, alarms = collector_at(2_500, consecutive_failures=3), []
+    collector.alarm = lambda: alarms.append("rang")
+    told(collector, STABLE, [[1.0]], 1)
+    context = answered([[1.0]], "c", arm=CANDIDATE)[0].context
+    for at in (2, 3, 4):
+        collector.failed(CANDIDATE, context, ErrorCode.BACKEND_FAILED, at)
+    if not alarms:
+        assert collector.answered(STABLE, [answered([[1.0]]), answered([[1.0]]), answered([[1.0]])], 5)
+        assert collector.full
+        collector.look()
+    assert alarms
+    assert not collector.full
 
 
 def test_answers_of_other_shapes_arms_and_kinds_are_looked_at_apart() -> None:

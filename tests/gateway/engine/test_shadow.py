@@ -258,6 +258,33 @@ def test_live_work_that_was_over_before_anybody_looked_is_live_work() -> None:
     assert spare.rows(idle, 515 * MILLISECOND, 32) == 32
 
 
+def test_one_timer_looks_for_spare_time_and_copies_are_not_live_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    copying = Copying()
+    looks: list[int] = []
+    call_at = copying.clock.call_at
+
+    def spy(at: int, callback: Callable[[], None]) -> Any:
+        if callback == copying.watch.shadow._look:
+            looks.append(copying.clock.now())
+        return call_at(at, callback)
+
+    monkeypatch.setattr(copying.clock, "call_at", spy)
+    copying.live()
+    copying.answer()
+    live_at = copying.clock.now()
+    copying.idle(60)
+    assert [call.request.version.number for call in copying.backend.calls] == [2]
+    copying.answer()
+    assert copying.watch.shadow._spare._busy_at == live_at
+    copying.live()
+    copying.answer()
+    copying.live()  # stays, so that there is no spare time
+    looks.clear()
+    for _ in range(20):
+        copying.idle(5)
+    assert len(looks) == len(set(looks)) > 1
+
+
 def test_copies_never_take_more_than_their_share_of_a_busy_time() -> None:
     rng = random.Random(4)
     spare, now, taken = SpareTime(duty_permille=50), 0, 0
