@@ -43,7 +43,8 @@ class AnswerEvidence:
 
     @property
     def _labels_wanted(self) -> bool:
-        return self._plan.criteria.outcome_loss is not None
+        # Of what stable alone answered no outcome says anything; what was copied is remembered when it is compared.
+        return self.paired and self._plan.criteria.outcome_loss is not None
 
     def take(self, answers: Answers, ended: Sequence[Instant], *, is_candidate: bool) -> None:
         """Takes answers and when each went out; those that have to be looked at wait for `look`."""

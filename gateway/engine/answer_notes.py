@@ -45,6 +45,12 @@ class AnsweredRun:
         self.ended: list[Instant] = []
         self.spans: list[Nanos] = []
 
+    def add(self, answers: list[tuple[PendingRequest, InferResponse]], at: Instant) -> None:
+        """Adds what was answered at `at`."""
+        self.answers += answers
+        self.ended += [at] * len(answers)
+        self.spans += [at - member.context.received_at for member, _ in answers]
+
 
 class AnswerNotes:
     """Those that wait."""
@@ -60,7 +66,9 @@ class AnswerNotes:
         self._waiting.append(AnsweredBatch(arm, answers, at))
         self._count += len(answers)
         for member, answer in answers:
-            self._bytes += member.nbytes + sum(map(len, answer.data))
+            self._bytes += member.nbytes
+            for tensor in answer.data:
+                self._bytes += len(tensor)
         return self._count >= ENOUGH_WAITING or self._bytes >= _MOST_BYTES
 
     @property

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from gateway.core.comparing import Floats, RowErrors, compare_rows
+from gateway.core.outcome_matching import Label
 from gateway.engine.answer_looks import look_at
 from gateway.engine.evidence import Collector
 from gateway.engine.shadow import Copy
+from gateway.messages import InferResponse
 from gateway.releases import OutputRule
 from gateway.tensors import TensorSpec
 
@@ -93,22 +95,22 @@ def _size(errors: RowErrors, starts: list[int]) -> Floats:
 
 
 def _note_labels(collector: Collector, copies: list[Copy]) -> None:
-    """Remembers what the candidate would have said, in case the truth becomes known."""
+    """Remembers what both said, in case the truth becomes known."""
     plan = collector.plan
     if plan.criteria.outcome_loss is None:
         return
     collector.look()  # what stable said to these requests comes first
-    looks = look_at(
-        [copy.answer for copy in copies if copy.answer is not None],
-        [copy.rows for copy in copies],
-        nans=False,
-        scores=False,
-        labels=True,
-        label_output=plan.outputs[0].output if plan.outputs else "",
-    )
-    for copy, label in zip(copies, looks.labels, strict=True):
-        if label is not None:
-            collector.outcomes.copied(copy.request_id, label)
+    rows, output = [copy.rows for copy in copies], plan.outputs[0].output if plan.outputs else ""
+
+    def labels(answers: list[InferResponse]) -> Sequence[Label | None]:
+        return look_at(answers, rows, nans=False, scores=False, labels=True, label_output=output).labels
+
+    outcomes = collector.outcomes
+    if collector.copies_only:  # no other answer of stable's is remembered: there is nothing to compare it with
+        for copy, label in zip(copies, labels([copy.stable for copy in copies]), strict=True):
+            outcomes.answered(copy.request_id, is_candidate=False, label=label)
+    for copy, label in zip(copies, labels([copy.answer for copy in copies if copy.answer is not None]), strict=True):
+        outcomes.copied(copy.request_id, label)
 
 
 def _about(collector: Collector, copy: Copy) -> dict[str, Any]:

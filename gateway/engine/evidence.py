@@ -7,7 +7,8 @@ everything kept is bounded. `document` and the constructor's `found` carry the c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 from gateway.core.comparable import Comparable, equal_shares, stable_share
@@ -17,11 +18,12 @@ from gateway.core.pairing import FailurePairing, LatencyPairing, block_length
 from gateway.core.score_bins import ScoreBins
 from gateway.engine.answer_evidence import AnswerEvidence
 from gateway.engine.answer_looks import MOST_OUTPUTS
-from gateway.engine.answer_notes import AnsweredRun, AnswerNotes, Answers
+from gateway.engine.answer_notes import AnsweredBatch, AnsweredRun, AnswerNotes, Answers
 from gateway.engine.arm_stats import ArmStats
+from gateway.engine.batch import PendingRequest
 from gateway.errors import ErrorCode
 from gateway.judgements import ArmCounts
-from gateway.messages import Instant, Nanos, RequestContext
+from gateway.messages import InferResponse, Instant, Nanos, RequestContext
 from gateway.releases import CANDIDATE, STABLE, Arm, Evidence, PairCounts, RateCounts, Release, ReleaseKind, ReleasePlan
 
 FAULTS = frozenset({
@@ -80,6 +82,8 @@ class Collector:
 
         self.copy: Callable[[Answers], None] = lambda answers: None
         """Called with what stable answered: copies of it may be run on the candidate."""
+        self.copies_wanted: Callable[[], bool] = lambda: True
+        """Whether there is room for copies; where there is none they are still offered, to be counted."""
 
     def at_step(self, release: Release) -> None:
         """Begins to count for the step that the release is on, if that is another one."""
@@ -146,6 +150,10 @@ class Collector:
 
         Only those count that the release's split sent there.
         """
+        if self.copies_only and not self.copies_wanted():
+            # Their number and times are all there is to them: nothing of them need be kept for a look.
+            self._count([AnsweredBatch(arm, answers, at)])
+            return False
         return self._notes.add(arm, answers, at) or self.failures.failing
 
     @property
@@ -155,25 +163,28 @@ class Collector:
 
     def look(self) -> None:
         """Counts and looks at the answers that wait; one that cannot be looked at says nothing."""
-        release_id = self.plan.id
         self.looks.paired = not self.copies_only
-        run = AnsweredRun("", "")
-        for batch in self._notes.take():
-            at = batch.at
-            for one in batch.answers:
-                context = one[0].context
-                decision = context.decision
-                # Whom a rule sent here is no fair sample of the callers.
-                if decision is None or decision.rule >= 0 or decision.release_id != release_id:
-                    continue
-                if decision.arm != run.sent_to or batch.arm != run.answered_by:
-                    self._went_well(run)
-                    run = AnsweredRun(decision.arm, batch.arm)
-                run.answers.append(one)
-                run.ended.append(at)
-                run.spans.append(at - context.received_at)
-        self._went_well(run)
+        self._count(self._notes.take())
         self.looks.look()
+
+    def _count(self, batches: Sequence[AnsweredBatch]) -> None:
+        release_id = self.plan.id
+        run = AnsweredRun("", "")
+        for batch in batches:
+            # Whom a rule sent here is no fair sample of the callers.
+            answers = [
+                one
+                for one in batch.answers
+                if (decision := one[0].context.decision) is not None
+                and decision.rule < 0
+                and decision.release_id == release_id
+            ]
+            for arm, sent in groupby(answers, _sent_to):
+                if arm != run.sent_to or batch.arm != run.answered_by:
+                    self._went_well(run)
+                    run = AnsweredRun(arm, batch.arm)
+                run.add(list(sent), batch.at)
+        self._went_well(run)
 
     def _went_well(self, run: AnsweredRun) -> None:
         """Requests of one arm were answered."""
@@ -183,7 +194,7 @@ class Collector:
             stats.requests += count
             stats.latency.add_all(run.spans)
             self._sampled(arm, count)
-            if arm == STABLE:
+            if arm == STABLE and not self.copies_only:
                 self.failures.stable_went_well(run.ended)
                 self._count_the_row()  # now it is known whose fault the candidate's failures were
             elif arm == self.candidate:
@@ -270,6 +281,11 @@ class Collector:
             "shadow_samples": self.shadow_samples,
             "shadow_drops": self.shadow_drops,
         }
+
+
+def _sent_to(one: tuple[PendingRequest, InferResponse]) -> str:
+    decision = one[0].context.decision
+    return decision.arm if decision is not None else ""
 
 
 def _pairs(found: Mapping[str, Any], name: str) -> PairCounts:

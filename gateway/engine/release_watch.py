@@ -67,6 +67,7 @@ class ReleaseWatch:
         self.collector.alarm = alarm
         self.collector.at_step(release)
         self.collector.copy = self._copy
+        self.collector.copies_wanted = lambda: self.copying and self.shadow.has_room
         self.shadow = Shadow(release.plan, clock, self._candidate, self._live, self._compare, self.collector.look)
         self.copies_before: int = (found or {}).get("copies", 0)
         self._taps: dict[int, ArmTap] = {arm.version: ArmTap(self, arm.name) for arm in release.plan.arms}

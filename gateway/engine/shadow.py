@@ -110,7 +110,7 @@ class Shadow:
             salt = self._salt
             answers = [one for one in answers if bucket(salt, one[0].context.request_id) < share]
         for index, (member, stable) in enumerate(answers):
-            if self._closed or len(self._waiting) >= MOST_COPIES:
+            if not self.has_room:
                 self._drop("no_room", len(answers) - index)
                 break
             self._take(member, stable)
@@ -125,6 +125,11 @@ class Shadow:
         segment = self._segment_of(member.context.headers) if self._segment else ""
         self._waiting.append(Copy(member, stable, nbytes, segment, self._done))
         self._bytes += nbytes
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more copy could wait."""
+        return not self._closed and len(self._waiting) < MOST_COPIES
 
     @property
     def running(self) -> int:
