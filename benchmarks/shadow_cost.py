@@ -1,8 +1,9 @@
 """What live requests wait while all of them are copied to a candidate, over what they wait without a release.
 
 Run: python -m benchmarks.shadow_cost --rate 2000 --pairs 8 --seconds 8. One gateway with one Triton; runs with and
-without a shadow release at 100 % alternate; the open loop sends at the same rate in both. Prints the p99 of each run,
-their ratio with a confidence interval, and what became of the copies.
+without a shadow release at 100 % alternate, with a second run without one as the control; the open loop sends at the
+same rate in all. Prints the p99 of each run, the ratios with a confidence interval (that of the control says what the
+machine alone does), and what became of the copies.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from gateway.registry.folder_store import FolderStore
 from gateway.registry.publishing import PublishOptions, publish_version
 
 MODEL = "small_net"
+_ARMS = ("without", "with", "control")
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -90,26 +92,29 @@ def measure(rate: int, pairs: int, seconds: float) -> dict[str, Any]:
     """Returns the runs, the ratio of their p99 and the copies."""
     with tempfile.TemporaryDirectory() as place:
         gateway = Gateway(Path(place))
-        p99: dict[str, list[float]] = {"with": [], "without": []}
+        p99: dict[str, list[float]] = {name: [] for name in _ARMS}
         copies: list[dict[str, Any]] = []
         reports: list[dict[str, Any]] = []
         try:
             gateway.load(rate, 2)
             for pair in range(pairs):
-                for name in ("with", "without") if pair % 2 == 0 else ("without", "with"):
+                turn = pair % len(_ARMS)
+                for name in _ARMS[turn:] + _ARMS[:turn]:
                     release = gateway.begin() if name == "with" else ""
                     report = gateway.load(rate, seconds)
                     if release:
                         copies.append(gateway.end(release))
                     reports.append(report)
                     p99[name].append(_p99(report))
-                print(f"pair {pair + 1}: with {p99['with'][-1]} without {p99['without'][-1]}", file=sys.stderr)
+                last = ", ".join(f"{name} {p99[name][-1]}" for name in _ARMS)
+                print(f"pair {pair + 1}: {last}", file=sys.stderr)
         finally:
             gateway.arms.stop()
     return {
         "rate": rate,
         "p99_ms": p99,
         "ratio": intervals.ratio(p99["with"], p99["without"]),
+        "control": intervals.ratio(p99["control"], p99["without"]),
         "copies": copies,
         "valid": [report.get("valid") for report in reports],
     }

@@ -16,7 +16,7 @@ from gateway.registry.manifest import Manifest, parse_manifest
 from quantize import data_checks, intake, tensorrt_here
 from quantize.calibration import Calibration, calibrate
 from quantize.coverage import multiply_adds
-from quantize.errors import BadInput, GateRefused, IntegrityFailure, QuantizeError, UnsupportedModel
+from quantize.errors import BadInput, GateRefused, IntegrityFailure, QuantizeError, TargetUnavailable, UnsupportedModel
 from quantize.evaluation import latencies, outputs_of
 from quantize.gate import PASS, judge, reference_problems
 from quantize.graph import Graph
@@ -123,10 +123,14 @@ def evaluate(parsed: argparse.Namespace, policy: Policy, progress: Progress) -> 
         try:
             content = Path(parsed.int8).read_bytes() if engine == TENSORRT else str(parsed.int8)
             new = runtime_of(engine, content, [output], policy.threads, compile_plan(content))
+        except TargetUnavailable:
+            raise
         except Exception as error:
             raise UnsupportedModel(f"{parsed.int8}: {target} cannot load it ({str(error)[:200]})") from error
         try:
             new.run({name: array[:1] for name, array in summary.first.inputs.items()})
+        except TargetUnavailable:
+            raise
         except Exception as error:
             raise UnsupportedModel(f"{parsed.int8}: does not take these rows ({str(error)[-200:].strip()})") from error
         answers = outputs_of(new, output, source, batch=largest, most=policy.evaluation_rows, progress=progress)

@@ -121,7 +121,7 @@ def _policy(parser: argparse.ArgumentParser) -> None:
         help="multiply-adds in integer kernels (0.7 with Conv, else 0.5)",
     )
     add("--engines", action="store_true", default=None,
-        help="also publish TensorRT-RTX's engine of the tensorrt target (TensorRT's own always is)")  # fmt: skip
+        help="also publish TensorRT-RTX's engine, where no TensorRT executes (its own is published)")  # fmt: skip
     add("--allow-slower", action="store_true", default=None, help="publish although INT8 is slower somewhere; recorded")
     add(
         "--force",

@@ -53,6 +53,9 @@ class Cuda:
         self._call("cudaStreamCreate", ctypes.byref(stream))
         return int(stream.value or 0)
 
+    def destroy(self, stream: int) -> None:
+        self._call("cudaStreamDestroy", ctypes.c_void_p(stream))
+
     def synchronize(self, stream: int) -> None:
         self._call("cudaStreamSynchronize", ctypes.c_void_p(stream))
 

@@ -157,6 +157,8 @@ def _golden(outcome: Outcome, folder: Path, names: dict[str, str], parent: Path 
     """
     prepared = outcome.prepared
     feed = _parents_rows(parent, prepared.inputs, prepared.largest) if parent else None
+    if feed is not None and not _fit_engines(feed, outcome):
+        feed = None
     if feed is None:
         rows = min(GOLDEN_ROWS, prepared.largest)
         feed = {name: array[:rows] for name, array in prepared.probe.items()}
@@ -191,6 +193,18 @@ def _parents_rows(parent: Path, inputs: list[TensorSpec], most: int) -> dict[str
         return None
     count = len(next(iter(rows.values())))
     return rows if count <= most and all(len(array) == count for array in rows.values()) else None
+
+
+def _fit_engines(feed: dict[str, NDArray[Any]], outcome: Outcome) -> bool:
+    """Whether rows are within the profile of every engine that was built: they may be longer than all that was seen."""
+    plans = [plan for target in outcome.published if (plan := outcome.results[target].plan) is not None]
+    sizes = [
+        size
+        for spec in outcome.prepared.inputs
+        for size, free in zip(feed[spec.name].shape[1:], spec.dims[1:], strict=True)
+        if free is None
+    ]
+    return all(size <= plan.lengths[2] for plan in plans for size in sizes)
 
 
 def _reports(outcome: Outcome, report: dict[str, Any], folder: Path) -> None:

@@ -7,13 +7,13 @@ one thread unless told otherwise, so that latencies compare.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from quantize.workspace import workspace
 
 Feed = Mapping[str, NDArray[Any]]
 Arrays = dict[str, NDArray[Any]]
@@ -81,8 +81,8 @@ def optimised_onnx(model: bytes) -> bytes:
     """Returns the graph as ONNX Runtime really executes it, after all its optimisations."""
     import onnxruntime
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "optimised.onnx"
+    with workspace() as folder:
+        path = folder / "optimised.onnx"
         options = onnxruntime.SessionOptions()
         options.optimized_model_filepath = str(path)
         options.log_severity_level = 4

@@ -176,7 +176,10 @@ def rows_up_to(largest: int) -> tuple[int, int, int]:
 
 
 def _lengths(prepared: Prepared) -> tuple[int, int, int]:
-    return profile_lengths(prepared.inputs, prepared.calibration_summary, prepared.evaluation_summary)
+    summaries = [prepared.calibration_summary, prepared.evaluation_summary]
+    if prepared.further is not None:
+        summaries.append(prepared.further.summary)
+    return profile_lengths(prepared.inputs, *summaries)
 
 
 def profile_lengths(inputs: list[TensorSpec], *summaries: DataSummary) -> tuple[int, int, int]:
@@ -230,7 +233,12 @@ def _outputs(runtime, prepared, batch, policy, progress) -> Outputs:  # type: ig
 def _cover(result: TargetResult, prepared: Prepared, gate: GatePolicy, runtime: Runtime) -> None:
     candidate = result.candidate
     if isinstance(runtime, tensorrt_here.TensorRt):
-        result.covered = engine_coverage(runtime.layers(), prepared.work)
+        try:
+            result.covered = engine_coverage(runtime.layers(), prepared.work)
+        except ValueError as error:
+            # Not known is not none: what the graph offers is told, and that nobody has seen it.
+            result.covered = structural_coverage(candidate.placement.nodes, prepared.work)
+            result.judgement.doubts.append(f"the share of integer work in the engine is not known: {error}")
     elif result.executed:
         result.covered = coverage(candidate.content, prepared.work, result.engine, [prepared.judged])
     else:

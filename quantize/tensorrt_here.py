@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from quantize.cuda import Cuda, CudaError
-from quantize.errors import UnsupportedModel
+from quantize.errors import TargetUnavailable, UnsupportedModel
 from quantize.runtimes import Arrays, Feed
 from quantize.tensorrt_engine import TENSORRT, BuiltEngine, Compiler, keeping_logger
 
@@ -31,7 +31,7 @@ class TensorRt:
     """A loaded engine of TensorRT on device 0; buffers grow with the largest feed and live as long as it does."""
 
     def __init__(self, engine: BuiltEngine, outputs: Sequence[str], compiler: Compiler, cuda: Cuda) -> None:
-        """Raises UnsupportedModel: TensorRT does not load the engine, with its words."""
+        """Raises UnsupportedModel: TensorRT does not load the engine; TargetUnavailable: CUDA fails; in their words."""
         trt = compiler.module
         self._logger = keeping_logger(trt)
         self._runtime = trt.Runtime(self._logger)
@@ -47,12 +47,27 @@ class TensorRt:
         self._made = [name for name in names if modes[name] == trt.TensorIOMode.OUTPUT]
         self._types = {name: np.dtype(trt.nptype(self._engine.get_tensor_dtype(name))) for name in names}
         self._json = trt.LayerInformationFormat.JSON
-        self._outputs, self._cuda, self._stream = list(outputs), cuda, cuda.stream()
+        self._outputs, self._cuda = list(outputs), cuda
+        try:
+            self._stream = cuda.stream()
+        except CudaError as error:
+            raise TargetUnavailable(f"TensorRT cannot execute here: {error}") from error
         self._buffers: dict[str, tuple[int, int]] = {}
-        self._finalizer = weakref.finalize(self, _free, cuda, self._buffers)
+        self._finalizer = weakref.finalize(self, _free, cuda, self._buffers, self._stream)
 
     def run(self, feed: Feed) -> Arrays:
-        """Returns the outputs. Raises UnsupportedModel: shapes beyond the profile, or TensorRT fails, in its words."""
+        """Returns the outputs.
+
+        Raises:
+            UnsupportedModel: shapes beyond the profile, or TensorRT fails, in its words.
+            TargetUnavailable: CUDA fails, such as for want of memory.
+        """
+        try:
+            return self._run(feed)
+        except CudaError as error:
+            raise TargetUnavailable(f"TensorRT cannot execute here: {error}") from error
+
+    def _run(self, feed: Feed) -> Arrays:
         for name in self._inputs:
             array = np.ascontiguousarray(feed[name], dtype=self._types[name])
             if not self._context.set_input_shape(name, tuple(array.shape)):
@@ -74,8 +89,10 @@ class TensorRt:
                 for name in self._outputs}  # fmt: skip
 
     def layers(self) -> str:
-        """Returns what the engine's layers are, as the JSON of TensorRT's inspector."""
+        """Returns what the engine's layers are, as the JSON of TensorRT's inspector; it was executed before."""
         inspector = self._engine.create_engine_inspector()
+        # Without one, whose shapes are set, an engine with free dimensions does not say its formats.
+        inspector.execution_context = self._context
         return str(inspector.get_engine_information(self._json))
 
     def _buffer(self, name: str, size: int) -> int:
@@ -92,9 +109,10 @@ class TensorRt:
         return address
 
 
-def _free(cuda: Cuda, buffers: dict[str, tuple[int, int]]) -> None:
+def _free(cuda: Cuda, buffers: dict[str, tuple[int, int]], stream: int) -> None:
     for address, _ in buffers.values():
         cuda.free(address)
+    cuda.destroy(stream)
 
 
 def find(

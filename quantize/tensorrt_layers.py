@@ -8,33 +8,39 @@ says nothing about each, so none of them counts.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable
 from typing import Any
-
-_NODE = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
 
 
 def integer_nodes(inspected: str, weighted: Iterable[str]) -> set[str]:
     """Returns those of `weighted` (node names) that run in a layer of their own on an 8-bit activation.
 
     Raises:
-        ValueError: that is not the inspector's JSON.
+        ValueError: that is not the inspector's JSON, or it does not say what format anything has.
     """
-    known = set(weighted)
+    marks = {name: f"[ONNX Layer: {name}]" for name in weighted}
     found: set[str] = set()
+    silent = True
     layers = json.loads(inspected).get("Layers", [])
     for layer in layers:
         if not isinstance(layer, dict):
             continue  # names alone: the engine was not built for inspection
-        nodes = {name for name in _NODE.findall(str(layer.get("Metadata", ""))) if name in known}
-        if len(nodes) == 1 and _first_is_int8(layer):
+        made_of = str(layer.get("Metadata", ""))
+        nodes = {name for name, mark in marks.items() if mark in made_of}
+        said = _of_the_first(layer)
+        silent = silent and not (nodes and said)
+        if len(nodes) == 1 and "int8" in said:
             found |= nodes
+    if silent and marks:
+        raise ValueError("the engine's inspector does not say on what types its layers run")
     return found
 
 
-def _first_is_int8(layer: dict[str, Any]) -> bool:
-    """The first input is the activation; biases, scales and skip connections follow and may be float."""
+def _of_the_first(layer: dict[str, Any]) -> str:
+    """Returns what is said of the first input, nothing if that is not known ("N/A due to dynamic shapes").
+
+    It is the activation; biases, scales and skip connections follow and may be float.
+    """
     inputs = layer.get("Inputs") or [{}]
-    said = " ".join(str(inputs[0].get(key, "")) for key in ("Format/Datatype", "Format", "Datatype"))
-    return "int8" in said.lower()
+    said = " ".join(str(inputs[0].get(key, "")) for key in ("Format/Datatype", "Format", "Datatype")).strip().lower()
+    return "" if said.startswith("n/a") else said

@@ -1,11 +1,13 @@
 """The temporary folder in which a version is laid out; what killed runs left of theirs is swept away.
 
 A run holds a lock (flock) on its folder, which the kernel drops with the process however that ends: a folder of ours
-that can be locked has no owner. Invariant: a folder is removed only by who holds its lock.
+that can be locked has no owner. Invariant: a folder is removed only by who holds its lock. Where the file system has no
+such locks, a run does without, and nothing is swept.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -14,9 +16,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-PREFIX = "sluice-quantize-"
+PREFIX = "sluice-quantizing-"
 MOST_SWEPT = 32
 _TRIES = 16
+_NO_LOCKS = {errno.EBADF, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL, errno.ENOLCK}
+"""What flock on a directory says on NFS and other file systems that have none."""
 
 
 @contextmanager
@@ -32,7 +36,8 @@ def workspace() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        os.close(lock)
+        if lock is not None:
+            os.close(lock)
 
 
 def sweep(parent: Path) -> list[Path]:
@@ -56,12 +61,20 @@ def sweep(parent: Path) -> list[Path]:
     return swept
 
 
-def _own_folder() -> tuple[Path, int]:
-    """A sweeper may come between making and locking: then the folder is gone, and another is made."""
+def _own_folder() -> tuple[Path, int | None]:
+    """Returns a new folder and its lock, None where there are no locks.
+
+    A sweeper may come between making and locking: then the folder is gone, and another is made.
+    """
     for _ in range(_TRIES):
         folder = Path(tempfile.mkdtemp(prefix=PREFIX))
         with suppress(FileNotFoundError):
-            lock = _locked(folder)
+            try:
+                lock = _locked(folder)
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    raise
+                return folder, None
             if lock is not None and folder.is_dir():
                 return folder, lock
             if lock is not None:
@@ -72,11 +85,14 @@ def _own_folder() -> tuple[Path, int]:
 def _locked(folder: Path) -> int | None:
     """Returns the lock (a file descriptor) of a folder of this user, None if it is another's or somebody holds it."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    held = False
     try:
         if os.fstat(descriptor).st_uid == os.getuid():
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return descriptor
+            held = True
     except BlockingIOError:
         pass
-    os.close(descriptor)
-    return None
+    finally:
+        if not held:
+            os.close(descriptor)
+    return descriptor if held else None

@@ -26,6 +26,7 @@ class DpSgd:
         from opacus.accountants.utils import get_noise_multiplier
         from opacus.optimizers import DPOptimizer
 
+        batch = min(batch, rows)
         self._rows, self._chance, self._delta = rows, batch / rows, delta
         self._steps = math.ceil(rows / batch)
         self.noise = get_noise_multiplier(

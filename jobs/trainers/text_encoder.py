@@ -6,6 +6,7 @@ thousands of texts within a minute of CPU, and its privacy is that of the head a
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,17 @@ class NotAnEncoder(ValueError):
 
 
 class Encoder:
-    """Runs the graph at `path`; `output` names the embedding [rows, width], empty if there is one output only."""
+    """Runs the graph at `path`; `output` names the embedding [rows, width], empty if there is one output only.
 
-    def __init__(self, path: Path, output: str = "", threads: int = 0) -> None:
+    It takes as many threads as the job has processors, all of the machine outside of a job.
+    """
+
+    def __init__(self, path: Path, output: str = "") -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        # What limits a job's other libraries; ONNX Runtime's own threads do not look at it.
+        options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS") or 0)
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         inputs = {one.name for one in self._session.get_inputs()}
         outputs = [one.name for one in self._session.get_outputs()]
@@ -50,12 +55,14 @@ class Encoder:
             # Padding that all rows of a batch have is left out: it changes nothing and costs as much as words.
             length = max(1, int(mask.sum(1).max()))
             feed = {"input_ids": texts.input_ids[rows, :length], "attention_mask": mask[:, :length]}
-            parts.append(self._session.run([self.output], feed)[0])
+            found: NDArray[np.float32] = self._session.run([self.output], feed)[0]
+            if found.ndim != 2 or found.dtype != np.float32 or not np.isfinite(found).all():
+                raise NotAnEncoder(
+                    f"{self.output}: {found.dtype} {list(found.shape[1:])} is not one finite vector a text"
+                )
+            parts.append(found)
             each(min(len(texts), start + _ROWS))
-        found: NDArray[np.float32] = np.concatenate(parts)
-        if found.ndim != 2 or found.dtype != np.float32 or not np.isfinite(found).all():
-            raise NotAnEncoder(f"{self.output}: {found.dtype} {list(found.shape[1:])} is not one finite vector a text")
-        return found
+        return np.concatenate(parts)
 
 
 def with_head(model: Any, embedding: str, weight: NDArray[np.float32], bias: NDArray[np.float32]) -> Any:

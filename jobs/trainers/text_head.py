@@ -25,7 +25,7 @@ from jobs.context import JobContext
 from jobs.trainers.epochs import EpochTraining, seed
 from jobs.trainers.text_encoder import Encoder
 from jobs.trainers.text_head_export import ARTIFACT, export, run, write_folder, write_quantize_rows
-from jobs.trainers.texts import LABEL, TEXT, Texts, parts_of
+from jobs.trainers.texts import LABEL, TEXT, Texts, made_up, parts_of
 
 _SAME = 1e-3
 
@@ -61,7 +61,11 @@ def main(
     lineage = {"job": job.lineage(), "created_by": "jobs.trainers.text_head", "seed": job.seed,
                "privacy": training.privacy(), "preprocessing": "BERT uncased WordPiece (vocab.txt) with [CLS] and "
                f"[SEP], at most {tokens} tokens, padded with 0"}  # fmt: skip
-    write_folder(folder, job.file("vocabulary"), classes, held_out, logits, metrics, lineage)
+    shown = held_out
+    if training.privacy():  # what is published is not of the private texts
+        shown = made_up(job.file("vocabulary"), tokens=tokens, seed=job.seed)
+        logits = run(folder / ARTIFACT, shown)
+    write_folder(folder, job.file("vocabulary"), classes, shown, logits, metrics, lineage)
     (job.output_folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(metrics), flush=True)
 

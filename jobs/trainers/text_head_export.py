@@ -36,14 +36,14 @@ def run(artifact: Path, texts: Texts) -> NDArray[np.float32]:
 
 
 def write_folder(
-    folder: Path, vocabulary: Path, classes: Sequence[str], held_out: Texts, logits: NDArray[np.float32],
+    folder: Path, vocabulary: Path, classes: Sequence[str], shown: Texts, logits: NDArray[np.float32],
     metrics: Mapping[str, Any], lineage: Mapping[str, Any],
 ) -> None:  # fmt: skip
-    """Writes what a version needs beside its graph, the manifest last."""
+    """Writes what a version needs beside its graph, the manifest last; the first texts of `shown` are in it."""
     shutil.copyfile(vocabulary, folder / "vocab.txt")
     (folder / "classes.json").write_text(json.dumps(list(classes), indent=2) + "\n", encoding="utf-8")
     rows = slice(0, GOLDEN_ROWS)
-    inputs: dict[str, NDArray[Any]] = {f"input.{name}": getattr(held_out, name)[rows] for name in INPUTS}
+    inputs: dict[str, NDArray[Any]] = {f"input.{name}": getattr(shown, name)[rows] for name in INPUTS}
     write_npz(folder / "golden" / "cases.npz", {**inputs, f"output.{LOGITS}": logits[rows]})
     cases = {"schema_version": 1, "file": "cases.npz", "tolerance": {LOGITS: {"atol": 1e-3, "rtol": 1e-3}}}
     (folder / "golden" / "cases.json").write_text(json.dumps(cases, indent=2) + "\n", encoding="utf-8")

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 TEXT, LABEL = "text", "label"
 VALID_SHARE, HELD_OUT_SHARE = 0.1, 0.3
 _LEAST_OF_CLASS = 10
+_FEWEST_TOKENS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +50,30 @@ def encode(texts: Sequence[str], vocabulary: Path, tokens: int) -> tuple[NDArray
     return ids, mask
 
 
+def made_up(vocabulary: Path, *, tokens: int, seed: int, rows: int = 16) -> Texts:
+    """Returns rows of random tokens, which are nobody's text; every label is 0."""
+    words = [line for line in vocabulary.read_text(encoding="utf-8").splitlines() if line.isalpha() and line.islower()]
+    rng = np.random.default_rng(seed)
+    texts = [" ".join(rng.choice(words, rng.integers(1, max(2, tokens - 2)))) for _ in range(rows)]
+    ids, mask = encode(texts, vocabulary, tokens)
+    return Texts(ids, mask, np.zeros(rows, np.int64))
+
+
 def parts_of(
     texts: Sequence[Any], labels: Sequence[Any], vocabulary: Path, *, tokens: int, most: int, seed: int
 ) -> tuple[tuple[str, ...], Texts, Texts, Texts]:
     """Returns the classes in order, and the parts to learn from, to choose with and to judge by.
 
-    At most `most` texts are taken, drawn by `seed`. Raises ValueError if there are too few of a class.
+    At most `most` texts are taken, drawn by `seed`; each class is split by itself, so that it is in every part.
+
+    Raises:
+        ValueError: a row has no text or no label, or there are too few of a class; says which.
     """
+    if tokens < _FEWEST_TOKENS:
+        raise ValueError(f"tokens = {tokens}: {_FEWEST_TOKENS} at least, [CLS] and [SEP] included")
+    for row, (text, label) in enumerate(zip(texts, labels, strict=True)):
+        if not isinstance(text, str) or not text.strip() or label is None:
+            raise ValueError(f"row {row}: {'no label' if isinstance(text, str) and text.strip() else 'no text'}")
     order = np.random.default_rng(seed).permutation(len(texts))[:most]
     ids, mask = encode([str(texts[row]) for row in order], vocabulary, tokens)
     said: dict[bytes, set[str]] = {}
@@ -73,10 +91,18 @@ def parts_of(
         raise ValueError(f"texts of one class only ({', '.join(classes) or 'none'}): there is nothing to tell apart")
     for name in classes:
         if names.count(name) < _LEAST_OF_CLASS:
-            raise ValueError(f"{names.count(name)} texts of class {name} are too few: {_LEAST_OF_CLASS} at least")
+            raise ValueError(
+                f"{names.count(name)} texts of class {name} are too few: {_LEAST_OF_CLASS} at least, of {len(order)} "
+                "that were drawn and without those that are there twice or with two labels"
+            )
     index = {name: number for number, name in enumerate(classes)}
     rows = np.array(kept)
     every = Texts(ids[rows], mask[rows], np.array([index[name] for name in names], np.int64))
-    held_out, valid = int(len(every) * HELD_OUT_SHARE), int(len(every) * VALID_SHARE)
-    cuts = np.split(np.arange(len(every)), [held_out, held_out + valid])
-    return classes, every.at(cuts[2]), every.at(cuts[1]), every.at(cuts[0])
+    parts: tuple[list[int], ...] = ([], [], [])
+    for number in range(len(classes)):
+        own = np.flatnonzero(every.label == number)
+        held_out, valid = int(len(own) * HELD_OUT_SHARE), int(len(own) * VALID_SHARE)
+        for part, chosen in zip(parts, np.split(own, [held_out, held_out + valid]), strict=True):
+            part += chosen.tolist()
+    judged, chosen_by, learned = (np.array(sorted(part)) for part in parts)
+    return classes, every.at(learned), every.at(chosen_by), every.at(judged)

@@ -1,6 +1,7 @@
 """A client process that asks a model which changes its version under it, at a steady pace, over every protocol.
 
-Called with one JSON object: {"rest", "grpc": addresses, "clients", "rate": requests a second of all clients together}.
+Called with one JSON object: {"rest", "grpc": addresses, "clients", "rate": requests a second of all clients together,
+"protocols": some of PROTOCOLS}.
 Every answer must name one version and be that version's: Y = X + model_version. Prints "under way"; a line on standard
 input begins a new phase; at its end prints {"sent", "right", "refused", "wrong", "lost", "errors",
 "phases": {name: {"requests", "p50_ms", "p99_ms"}},
@@ -25,6 +26,7 @@ from gateway._generated.open_inference_pb2 import ModelInferRequest, ModelInferR
 from tests.acceptance.load_client import Failed, GrpcClient, Lost, Refused, RestClient
 
 MODEL = "shift"
+PROTOCOLS = ("grpc", "json", "binary")
 
 
 class Question:
@@ -84,7 +86,7 @@ class Asking:
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
             for number in range(self._call["clients"]):
-                group.create_task(self._client(number, ("grpc", "json", "binary")[number % 3]))
+                group.create_task(self._client(number, self._call["protocols"][number % len(self._call["protocols"])]))
 
     async def _client(self, number: int, protocol: str) -> None:
         client: GrpcClient | RestClient

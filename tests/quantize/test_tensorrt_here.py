@@ -110,6 +110,46 @@ def test_only_layers_that_say_int8_count() -> None:
         layer(["c", "d"], "Int8 NC/32HW32"), {"Metadata": "[ONNX Layer: e]"}, "a name alone",
     ]  # fmt: skip
     assert integer_nodes(json.dumps({"Layers": layers}), ["a", "b", "c", "d", "e"]) == {"a"}
+    assert integer_nodes(json.dumps({"Layers": [layer(["/l[0]/a"], "Int8")]}), ["/l[0]/a"]) == {"/l[0]/a"}
+    for unknown in ("N/A due to dynamic shapes", ""):
+        with pytest.raises(ValueError, match="does not say on what types"):
+            integer_nodes(json.dumps({"Layers": [layer(["a"], unknown)]}), ["a"])
+
+
+def test_an_engine_that_does_not_say_what_it_runs_is_a_doubt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(TensorRt, "layers", lambda self: json.dumps({"Layers": ["names", "alone"]}))
+    compiler = tensorrt_engine.Compiler("tensorrt", module(), "9.0")
+    cuda = Cuda(HostCuda())
+    monkeypatch.setattr(tensorrt_here, "here", lambda: (compiler, cuda))
+    model, calibration, evaluation = onnx_models.write(tmp_path, onnx_models.cnn())
+    registry = tmp_path / "registry"
+    registry.mkdir()
+    arguments = [
+        "quantize", "publish", model, "--calibration", calibration, "--evaluation", evaluation, "--name", "tiny",
+        "--registry", str(registry), "--target", "tensorrt", "--allow-slower", "--max-batch-size", "4", "--json",
+    ]  # fmt: skip
+    assert cli.main(arguments) != 0
+    assert "is not known" in capsys.readouterr().out
+    assert not (registry / "tiny" / "1").exists()
+    assert cli.main([*arguments, "--force", "--reason", "looked at by hand"]) == 0, "a doubt, not a fault"
+
+
+def test_a_full_gpu_ends_the_command_with_cudas_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, _, evaluation = onnx_models.write(tmp_path, onnx_models.cnn())
+    content, _, compiler, library = built()
+    (tmp_path / "int8.onnx").write_bytes(content)
+    monkeypatch.setattr(library, "cudaMalloc", lambda address, size: 2)
+    monkeypatch.setattr(tensorrt_here, "here", lambda: (compiler, Cuda(library)))
+    code = cli.main([
+        "quantize", "evaluate", model, str(tmp_path / "int8.onnx"), "--evaluation", evaluation,
+        "--target", "tensorrt", "--allow-slower", "--max-batch-size", "4",
+    ])  # fmt: skip
+    assert code == 5
+    assert "cudaMalloc" in capsys.readouterr().err
 
 
 def test_published_with_the_engine_that_was_executed(

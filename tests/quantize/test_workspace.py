@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -87,6 +88,20 @@ def test_another_users_folder_is_left(here: Path, monkeypatch: pytest.MonkeyPatc
     real = os.getuid()
     monkeypatch.setattr(module.os, "getuid", lambda: real + 1)
     assert sweep(here) == []
+
+
+def test_where_there_are_no_locks_a_run_does_without(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(descriptor: int, how: int) -> None:
+        raise OSError(errno.EBADF, "no locks on directories here")
+
+    monkeypatch.setattr(module.fcntl, "flock", refuse)
+    (here / f"{PREFIX}other").mkdir()
+    open_before = len(os.listdir("/proc/self/fd"))
+    with workspace() as folder:
+        (folder / "file").touch()
+    assert not folder.exists()
+    assert (here / f"{PREFIX}other").is_dir(), "it may be somebody's"
+    assert len(os.listdir("/proc/self/fd")) == open_before
 
 
 def test_swept_between_making_and_locking_another_is_made(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,6 +64,9 @@ class HostCuda:
         stream._obj.value = 7
         return 0
 
+    def cudaStreamDestroy(self, stream: Any) -> int:
+        return 0 if stream.value == 7 else 400
+
     def cudaStreamSynchronize(self, stream: Any) -> int:
         return 0 if stream.value == 7 else 400
 
@@ -139,7 +142,7 @@ def module(version: str = "10.13.2.6") -> Any:
 
 
 class Engine:
-    """The part of ICudaEngine, IExecutionContext and IEngineInspector that is used; one object for all three."""
+    """The part of ICudaEngine and IExecutionContext that is used; one object for both."""
 
     def __init__(self, content: bytes, limits: dict[str, list[tuple[int, ...]]], rtx: Any) -> None:
         self.model = onnx.load_from_string(content)
@@ -166,7 +169,8 @@ class Engine:
     def create_execution_context(self) -> Engine:
         return self
 
-    create_engine_inspector = create_execution_context
+    def create_engine_inspector(self) -> Inspector:
+        return Inspector(self)
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         low, _, high = self.limits[name]
@@ -191,14 +195,24 @@ class Engine:
             ctypes.memmove(self.addresses[name], np.ascontiguousarray(array).tobytes(), array.nbytes)
         return stream == 7
 
+
+class Inspector:
+    """The part of IEngineInspector that is used. Formats of free dimensions are known to a context with shapes only."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.model = engine.model
+        self.execution_context: Engine | None = None
+
     def get_engine_information(self, form: Any) -> str:
         graph = Graph(self.model)
         layers = []
+        known = self.execution_context is not None and self.execution_context.shapes
         for node in self.model.graph.node:
             if node.op_type in WEIGHTED:
                 source = graph.producer.get(node.input[0])
                 integer = source is not None and source.op_type == "DequantizeLinear"
                 kind = "Int8 NC/32HW32" if integer else "Row major linear FP32"
+                kind = kind if known else "N/A due to dynamic shapes"
                 inputs = [{"Name": node.input[0], "Format/Datatype": kind}]
                 layers.append({"Name": node.name, "Metadata": f"[ONNX Layer: {node.name}]", "Inputs": inputs})
         return json.dumps({"Layers": layers, "Bindings": []})

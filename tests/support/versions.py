@@ -31,6 +31,11 @@ class TritonPythonModel:
 '''
 
 
+def code(number: int, given: str = "X", made: str = "Y") -> str:
+    """Returns the python model that adds `number` to its input `given` and calls the result `made`."""
+    return _CODE.format(number=number, input=given, output=made)
+
+
 def prepare(folder: Path, number: int, *, answers: int | None = None, golden: bool = True, **changes: Any) -> Path:
     """Writes an unpublished version into `folder`; it answers X + `answers` where that differs from its number.
 
@@ -43,13 +48,9 @@ def prepare(folder: Path, number: int, *, answers: int | None = None, golden: bo
         "targets": [{"name": "python", "artifacts": ["artifacts/python/model.py"]}],
         **changes,
     }
-    code = _CODE.format(
-        number=number if answers is None else answers,
-        input=document["inputs"][0]["name"],
-        output=document["outputs"][0]["name"],
-    )
+    source = code(number if answers is None else answers, document["inputs"][0]["name"], document["outputs"][0]["name"])
     (folder / "artifacts" / "python").mkdir(parents=True)
-    (folder / "artifacts" / "python" / "model.py").write_text(code)
+    (folder / "artifacts" / "python" / "model.py").write_text(source)
     (folder / "manifest.json").write_text(json.dumps(document))
     if golden:
         inputs = np.arange(12, dtype=np.float32).reshape(3, 4)

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from gateway.core.outcome_matching import Outcome
 from gateway.core.spare import LiveWork, SpareTime
 from gateway.engine.copy_comparison import compare_copies
 from gateway.engine.evidence import Collector
@@ -257,65 +256,6 @@ def test_live_work_that_was_over_before_anybody_looked_is_live_work() -> None:
     assert spare.rows(idle, 500 * MILLISECOND, 32) == 8, "1 ms of 500"
     spare.next_look(515 * MILLISECOND)
     assert spare.rows(idle, 515 * MILLISECOND, 32) == 32
-
-
-def test_the_truth_about_a_copied_request_judges_both_answers_and_others_are_not_known() -> None:
-    copying = Copying()
-    copying.live()
-    copying.answer()
-    copying.idle()
-    copying.answer(lambda data: data[4:8] + data[:4])
-    copying.live()
-    copying.answer()
-    collector = copying.watch.collector
-    collector.look()
-    assert collector.shadow_samples == 1
-    assert collector.outcome(Outcome("q1", label=(0,)))
-    assert collector.evidence().outcomes.total == 1
-    assert not collector.outcome(Outcome("q2", label=(0,))), "only one version answered it"
-
-
-def test_answers_that_find_no_room_are_counted_at_once_and_let_go() -> None:
-    copying = Copying()
-    for _ in range(MOST_COPIES + 40):
-        copying.live()
-        copying.answer()
-    collector = copying.watch.collector
-    collector.look()
-    assert len(copying.watch.shadow._waiting) == MOST_COPIES
-    copying.live()
-    copying.answer()
-    assert not collector._notes.take(), "nothing of it waits"
-    assert collector.arms["stable"].requests == MOST_COPIES + 41
-    assert collector.arms["stable"].latency.count == MOST_COPIES + 41
-    assert copying.watch.drops() == {"no_room": 41}
-
-
-def test_one_timer_looks_for_spare_time_and_copies_are_not_live_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    copying = Copying()
-    looks: list[int] = []
-    call_at = copying.clock.call_at
-
-    def spy(at: int, callback: Callable[[], None]) -> Any:
-        if callback == copying.watch.shadow._look:
-            looks.append(copying.clock.now())
-        return call_at(at, callback)
-
-    monkeypatch.setattr(copying.clock, "call_at", spy)
-    copying.live()
-    copying.answer()
-    live_at = copying.clock.now()
-    copying.idle(60)
-    assert [call.request.version.number for call in copying.backend.calls] == [2]
-    copying.answer()
-    assert copying.watch.shadow._spare._busy_at == live_at
-    copying.live()
-    copying.answer()
-    copying.live()  # stays, so that there is no spare time
-    looks.clear()
-    for _ in range(20):
-        copying.idle(5)
-    assert len(looks) == len(set(looks)) > 1
 
 
 def test_copies_never_take_more_than_their_share_of_a_busy_time() -> None:
