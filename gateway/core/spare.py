@@ -17,7 +17,8 @@ DUTY_PERMILLE = 2
 _IDLE_AFTER: Nanos = 20_000_000
 """Without live work for so long the gateway counts as idle."""
 _LATE: Nanos = 4_000_000
-_LOOK: Nanos = 5_000_000
+_LOOK: Nanos = 2_000_000
+"""The candidate of a busy gateway is idle for moments only: who looks seldom hardly ever finds one."""
 _BESIDE_ROWS = 8
 """Rows of a batch of copies beside live work: it must be over soon."""
 
