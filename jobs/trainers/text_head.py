@@ -24,7 +24,7 @@ from torch.nn import functional
 from jobs.context import JobContext
 from jobs.trainers.epochs import EpochTraining, seed
 from jobs.trainers.text_encoder import Encoder
-from jobs.trainers.text_head_export import ARTIFACT, export, run, write_folder, write_quantize_rows
+from jobs.trainers.text_head_export import ARTIFACT, GOLDEN_ROWS, export, run, write_folder, write_quantize_rows
 from jobs.trainers.texts import LABEL, TEXT, Texts, made_up, parts_of
 
 _SAME = 1e-3
@@ -63,7 +63,7 @@ def main(
                f"[SEP], at most {tokens} tokens, padded with 0"}  # fmt: skip
     shown = held_out
     if training.privacy():  # what is published is not of the private texts
-        shown = made_up(job.file("vocabulary"), tokens=tokens, seed=job.seed)
+        shown = made_up(job.file("vocabulary"), tokens=tokens, seed=job.seed, rows=GOLDEN_ROWS)
         logits = run(folder / ARTIFACT, shown)
     write_folder(folder, job.file("vocabulary"), classes, shown, logits, metrics, lineage)
     (job.output_folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")

@@ -50,7 +50,7 @@ def encode(texts: Sequence[str], vocabulary: Path, tokens: int) -> tuple[NDArray
     return ids, mask
 
 
-def made_up(vocabulary: Path, *, tokens: int, seed: int, rows: int = 16) -> Texts:
+def made_up(vocabulary: Path, *, tokens: int, seed: int, rows: int) -> Texts:
     """Returns rows of random tokens, which are nobody's text; every label is 0."""
     words = [line for line in vocabulary.read_text(encoding="utf-8").splitlines() if line.isalpha() and line.islower()]
     rng = np.random.default_rng(seed)

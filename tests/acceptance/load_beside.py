@@ -10,14 +10,13 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-import time
 import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from tests.acceptance.bare_triton import BareTriton
-from tests.acceptance.test_swaps import SwapClient
+from tests.acceptance.test_swaps import SwapClient, wait
 from tests.support.versions import MODEL, code
 
 _CONFIG = """name: "{name}"
@@ -47,14 +46,14 @@ def measure(folder: Path, loads: int) -> dict[str, Any]:
         ask(MODEL, "load")
         clients = SwapClient(SimpleNamespace(rest=triton.http, grpc=triton.grpc), protocols=("grpc",))
         clients.phase("before")
-        time.sleep(3)  # noqa: TID251
+        wait(3)
         for number in range(loads):
             clients.phase("swaps")
             ask(f"other{number}", "load")
             if number:
                 ask(f"other{number - 1}", "unload")
             clients.phase("between")
-            time.sleep(1)  # noqa: TID251
+            wait(1)
         return clients.finish()
     finally:
         triton.stop()

@@ -116,20 +116,25 @@ def test_only_layers_that_say_int8_count() -> None:
             integer_nodes(json.dumps({"Layers": [layer(["a"], unknown)]}), ["a"])
 
 
-def test_an_engine_that_does_not_say_what_it_runs_is_a_doubt(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(TensorRt, "layers", lambda self: json.dumps({"Layers": ["names", "alone"]}))
+def publishing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], Path]:
+    """Returns the command that publishes a small network for the TensorRT that seems to be here, and the registry."""
     compiler = tensorrt_engine.Compiler("tensorrt", module(), "9.0")
     cuda = Cuda(HostCuda())
     monkeypatch.setattr(tensorrt_here, "here", lambda: (compiler, cuda))
     model, calibration, evaluation = onnx_models.write(tmp_path, onnx_models.cnn())
     registry = tmp_path / "registry"
     registry.mkdir()
-    arguments = [
+    return [
         "quantize", "publish", model, "--calibration", calibration, "--evaluation", evaluation, "--name", "tiny",
         "--registry", str(registry), "--target", "tensorrt", "--allow-slower", "--max-batch-size", "4", "--json",
-    ]  # fmt: skip
+    ], registry  # fmt: skip
+
+
+def test_an_engine_that_does_not_say_what_it_runs_is_a_doubt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(TensorRt, "layers", lambda self: json.dumps({"Layers": ["names", "alone"]}))
+    arguments, registry = publishing(tmp_path, monkeypatch)
     assert cli.main(arguments) != 0
     assert "is not known" in capsys.readouterr().out
     assert not (registry / "tiny" / "1").exists()
@@ -155,16 +160,8 @@ def test_a_full_gpu_ends_the_command_with_cudas_words(
 def test_published_with_the_engine_that_was_executed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    compiler = tensorrt_engine.Compiler("tensorrt", module(), "9.0")
-    cuda = Cuda(HostCuda())
-    monkeypatch.setattr(tensorrt_here, "here", lambda: (compiler, cuda))
-    model, calibration, evaluation = onnx_models.write(tmp_path, onnx_models.cnn())
-    registry = tmp_path / "registry"
-    registry.mkdir()
-    code = cli.main([
-        "quantize", "publish", model, "--calibration", calibration, "--evaluation", evaluation, "--name", "tiny",
-        "--registry", str(registry), "--target", "tensorrt", "--allow-slower", "--max-batch-size", "4", "--json",
-    ])  # fmt: skip
+    arguments, registry = publishing(tmp_path, monkeypatch)
+    code = cli.main(arguments)
     said = capsys.readouterr().out
     assert code == 0, said
     target = json.loads(said)["targets"][0]

@@ -204,13 +204,13 @@ def test_a_quick_model_is_never_held(eager: Callable[[], None]) -> None:
     assert World(scenario, 1).run().trace == held
 
 
-def queue(cost: dict[int, int], rows: int) -> Batcher:
+def queue(cost: dict[int, int], rows: int, **limits: Any) -> Batcher:
     """Returns a batcher that knows these costs, with a batch of 4 sent at 0 and `rows` rows waiting since 1 ms."""
     profile = CostProfile()
     for _ in range(40):
         for size, elapsed in cost.items():
             profile.observe(size, elapsed)
-    batcher = Batcher(BatchLimits(max_rows=8, min_gain_percent=0), profile)
+    batcher = Batcher(BatchLimits(max_rows=8, min_gain_percent=0, **limits), profile)
     for key in range(4):
         assert batcher.offer(QueueItem(key, 1, 100, "s", 0, 10 * SECOND), 0) is None
     assert [plan.rows for plan in batcher.poll(0, 2, 0).ready] == [4]
@@ -232,6 +232,12 @@ def test_nothing_is_held_while_one_of_several_replicas_has_nothing_to_do() -> No
     batcher = queue({1: 10 * MS, 4: 40 * MS, 8: 80 * MS}, 1)
     assert not batcher.poll(MS, 1, 1).ready
     assert [plan.rows for plan in batcher.poll(2 * MS, 1, 1, starving=True).ready] == [1]
+
+
+def test_what_has_as_many_bytes_as_a_batch_may_have_is_not_held() -> None:
+    batcher = queue({1: 10 * MS, 4: 40 * MS, 8: 80 * MS}, 0, max_batch_bytes=1024)
+    assert batcher.offer(QueueItem(9, 1, 1024, "s", MS, 10 * SECOND), MS) is None
+    assert [plan.keys for plan in batcher.poll(MS, 1, 1).ready] == [[9]]
 
 
 def test_what_ends_earlier_than_expected_sets_the_second_batch_free() -> None:

@@ -176,10 +176,10 @@ def test_every_class_is_in_every_part(seed: int) -> None:
 
 
 def test_what_is_shown_of_private_texts_is_made_up() -> None:
-    shown = made_up(VOCABULARY, tokens=16, seed=3)
+    shown = made_up(VOCABULARY, tokens=16, seed=3, rows=16)
     assert len(shown) == 16
     assert shown.attention_mask.sum(1).min() >= 3
-    assert (shown.input_ids == made_up(VOCABULARY, tokens=16, seed=3).input_ids).all()
+    assert (shown.input_ids == made_up(VOCABULARY, tokens=16, seed=3, rows=16).input_ids).all()
 
 
 def test_a_graph_that_is_no_encoder_is_refused(tmp_path: Path) -> None:
@@ -191,6 +191,9 @@ def test_a_graph_that_is_no_encoder_is_refused(tmp_path: Path) -> None:
     rows = np.ones((2, 4), np.int64)
     with pytest.raises(NotAnEncoder, match="is not one finite vector a text"):
         encoder.embed(Texts(rows, rows, rows[:, 0]))
+    several = np.tri(80, 6, dtype=np.int64)  # batches of different lengths
+    with pytest.raises(NotAnEncoder, match="is not one finite vector a text"):
+        encoder.embed(Texts(several, several, several[:, 0]))
 
 
 def encoder_of(path: Path, outputs: tuple[str, ...], *, flat: bool = True) -> Path:
