@@ -168,6 +168,10 @@ class TritonConfig:
     hang_timeout_ms: int = _setting(
         30_000, "Time after which an embedded Triton that gives no sign of life is killed and restarted.",
         minimum=1_000, maximum=3_600_000)
+    realtime_swaps: bool = _setting(
+        True, "While a version of the embedded Triton is loaded or unloaded, and 2 s longer, the event loop and "
+        "Triton's own threads run in SCHED_RR, if the system permits it (CAP_SYS_NICE or RLIMIT_RTPRIO) and has two "
+        "processors.")
     log_bytes: int = _setting(8 * MIB, "Size at which the embedded Triton's log is rotated at a start.",
                               minimum=64 * KIB, maximum=GIB)
 

@@ -6,6 +6,7 @@ Data-plane ports are callback based: one callback resolves a whole batch, and no
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -138,6 +139,10 @@ class RepositoryControl(Protocol):
         ...
 
     async def server_ready(self) -> bool: ...
+
+    def changing(self) -> AbstractContextManager[None]:
+        """Is entered while versions are brought or taken away there: what shares a machine with callers gives way."""
+        ...
 
 
 class RegistrySource(Protocol):

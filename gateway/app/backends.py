@@ -13,6 +13,7 @@ from pathlib import Path
 from gateway.app.folder_lock import FolderInUse, FolderLock
 from gateway.backends.device import Device
 from gateway.backends.device_probe import probe
+from gateway.backends.precedence import Precedence
 from gateway.backends.triton import TritonBackend
 from gateway.backends.triton_channel import TritonChannel
 from gateway.backends.triton_control import LoadedModels, TritonControl
@@ -141,7 +142,9 @@ class Backends:
         await asyncio.to_thread(placement.prune, ())
         channel = self._channel(f"{self.process.host}:{self.process.grpc_port}")
         names = VersionedNames()
-        control = TritonControl(channel, names, placement, pause, triton.load_timeout_ms * _MILLISECOND)
+        server = self.process
+        precedence = Precedence(lambda: server.server_pid, self._clock) if triton.realtime_swaps else None
+        control = TritonControl(channel, names, placement, pause, triton.load_timeout_ms * _MILLISECOND, precedence)
         self.replicas.append(Replica("embedded", TritonBackend(channel, names), control))
 
     def _add_remote(self, address: str) -> None:

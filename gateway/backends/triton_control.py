@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Protocol
 
@@ -48,13 +49,16 @@ class TritonControl:
         placement: Placement | None,
         pause: Callable[[float], Awaitable[None]],
         load_limit: Nanos = 120 * _SECOND,
+        precedence: AbstractContextManager[None] | None = None,
     ) -> None:
-        """`load_limit` is what one load, or one unload, may take."""
+        """`load_limit` is what one load, or one unload, may take. `precedence` is `changing`, for a Triton that shares
+        this machine."""
         self._channel = channel
         self._names = names
         self._placement = placement
         self._pause = pause
         self._load_limit = load_limit
+        self._precedence = precedence or nullcontext()
         self._one_at_a_time = asyncio.Lock()
 
     async def load(self, version: ModelVersion, *, fresh: bool = False) -> None:
@@ -73,6 +77,10 @@ class TritonControl:
             await self._until_ready(version)
             if await self._loaded_as(version) != fingerprint:
                 raise GatewayError(ErrorCode.BACKEND_FAILED, f"{version} was loaded, but something else answers for it")
+
+    def changing(self) -> AbstractContextManager[None]:
+        """See `ports.RepositoryControl.changing`."""
+        return self._precedence
 
     async def fits(self, version: ModelVersion) -> None:
         """See `ports.RepositoryControl.fits`: there is a target, and an engine was built for what is there."""

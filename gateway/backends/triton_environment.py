@@ -83,6 +83,8 @@ class TritonEnvironment:
         variables["VIRTUAL_ENV"] = str(self.folder)
         variables["PYTHONNOUSERSITE"] = "1"
         variables["PYTHONUNBUFFERED"] = "1"
+        # numpy's idle threads sleep instead of spinning: at every start of a model's process they kept a core busy.
+        variables.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
         return variables
 
 

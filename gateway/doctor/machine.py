@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from gateway.backends.precedence import permitted
 from gateway.config import GIB, MIB, Config
 from gateway.doctor.finding import Finding, failed, ok, warning
 
@@ -29,6 +30,8 @@ def machine(config: Config) -> Iterator[Finding]:
         count = len(os.sched_getaffinity(0))
         advice = "the gateway and Triton share one processor; give them two or more"
         yield ok("processors", str(count)) if count > 1 else warning("processors", str(count), advice)
+    if config.triton.mode == "embedded" and config.triton.realtime_swaps:
+        yield _precedence()
 
 
 def existing(folder: Path) -> Path:
@@ -48,6 +51,17 @@ def _memory(path: Path) -> Finding:
     if available >= _LEAST_MEMORY:
         return ok("memory", f"{available / GIB:.1f} GiB available")
     return warning("memory", f"{available / MIB:.0f} MiB available", "Triton with models needs about 1 GiB; free some")
+
+
+def _precedence() -> Finding:
+    subject = "callers go first while versions load"
+    if permitted():
+        return ok(subject, "SCHED_RR is permitted")
+    advice = (
+        "for lower latency then, give the gateway CAP_SYS_NICE or an RLIMIT_RTPRIO of 1 (systemd: LimitRTPRIO=1) and "
+        "two processors; or set triton.realtime_swaps to false"
+    )
+    return warning(subject, "no", advice)
 
 
 def _disk(folder: Path) -> Finding:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
 from typing import Any, Protocol
 
 from gateway.core.reconciling import Action, ActionKind
@@ -74,6 +75,13 @@ class Actions:
     async def perform(self, action: Action) -> None:
         """Performs `action`; never raises but when cancelled."""
         version = action.version
+        with ExitStack() as stack:
+            if action.kind is not ActionKind.DRAIN:
+                for replica in self._replicas:
+                    stack.enter_context(replica.control.changing())
+            await self._perform(action, version)
+
+    async def _perform(self, action: Action, version: ModelVersion) -> None:
         try:
             if action.kind is ActionKind.LOAD:
                 await self._load(version, self._replicas[action.replica], action.replica)

@@ -115,7 +115,7 @@ def test_swaps_under_load_lose_nothing(gateway: Gateway, registry: Path, tmp_pat
     serves(gateway, 1)
     clients = SwapClient(gateway)
     clients.phase("before")
-    wait(3)
+    wait(15 if REPORT else 3)
     clients.phase("swaps")
     changed, memories = {}, []
     for number in range(2, SWAPS + 2):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from contextlib import AbstractContextManager, nullcontext
 
 from gateway.backends.echo import EchoBackend
 from gateway.core.admission import Admission
@@ -33,6 +34,9 @@ class NoControl:
 
     async def load(self, version: ModelVersion) -> None:
         raise AssertionError("not used")
+
+    def changing(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     async def fits(self, version: ModelVersion) -> None:
         raise AssertionError("not used")

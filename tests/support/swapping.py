@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from gateway.backends.triton_errors import BackendUnreachable
@@ -97,6 +98,9 @@ class Scripted:
             self.versions.add(version)
         finally:
             self._working.discard(version)
+
+    def changing(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     async def fits(self, version: ModelVersion) -> None:
         if (reason := self.misfit(version)) is not None:

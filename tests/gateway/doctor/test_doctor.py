@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -77,6 +78,17 @@ def test_machine(tmp_path: Path) -> None:
     finding = by_subject(machine(many))["open files"]
     assert finding.status is Status.WARNING
     assert "limits.max_connections" in finding.advice
+
+
+def test_whether_callers_may_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = "callers go first while versions load"
+    for permitted, status in ((True, Status.OK), (False, Status.WARNING)):
+        monkeypatch.setattr(sys.modules["gateway.doctor.machine"], "permitted", lambda permitted=permitted: permitted)
+        finding = by_subject(machine(Config()))[subject]
+        assert finding.status is status
+        assert permitted or "triton.realtime_swaps" in finding.advice
+    off = Config(triton=TritonConfig(realtime_swaps=False))
+    assert subject not in by_subject(machine(off))
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
