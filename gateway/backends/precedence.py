@@ -59,7 +59,7 @@ class Precedence:
     def _finish(self) -> None:
         """Gives everything its turn again, unless something changes."""
         while self._entered == 0 and self._first:
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(OSError):
                 _set(self._first.pop(), os.SCHED_OTHER, _NONE)
 
     def _begin(self) -> None:
@@ -72,9 +72,9 @@ class Precedence:
                 _set(thread, os.SCHED_RR, _LOWEST)
             except ProcessLookupError:
                 continue
-            except PermissionError:
+            except OSError as error:  # not permitted; or a sandbox that has no such call
                 self._usable = False
-                _log.info("callers do not go first while versions load: SCHED_RR takes CAP_SYS_NICE or RLIMIT_RTPRIO")
+                _log.info("callers do not go first while versions load (SCHED_RR: %s)", error)
                 return
             self._first.add(thread)
 
@@ -92,7 +92,7 @@ def permitted() -> bool:
     try:
         _set(0, os.SCHED_RR, _LOWEST)
         _set(0, os.SCHED_OTHER, _NONE)
-    except PermissionError:
+    except OSError:
         return False
     return True
 
