@@ -59,13 +59,13 @@ class Precedence:
     def _finish(self) -> None:
         """Gives everything its turn again, unless something changes."""
         while self._entered == 0 and self._first:
+            thread = self._first.pop()
             with contextlib.suppress(OSError):
-                _set(self._first.pop(), os.SCHED_OTHER, _NONE)
+                if _policy(thread) == os.SCHED_RR:  # else it is gone, and another has its number
+                    _set(thread, os.SCHED_OTHER, _NONE)
 
     def _begin(self) -> None:
-        threads = {threading.get_native_id(), *_threads(self._server())}
-        self._first &= threads
-        for thread in threads:
+        for thread in (threading.get_native_id(), *_threads(self._server())):
             try:
                 if thread in self._first or _policy(thread) != os.SCHED_OTHER:  # or somebody else has chosen
                     continue
@@ -86,10 +86,11 @@ def available() -> bool:
 
 def permitted() -> bool:
     """Whether a thread of this process may run in SCHED_RR; found out by trying with the calling one."""
-    before = _policy(0)
-    if not available() or before != os.SCHED_OTHER:
-        return available()
+    if not available():
+        return False
     try:
+        if (before := _policy(0)) != os.SCHED_OTHER:
+            return before in (os.SCHED_RR, os.SCHED_FIFO)
         _set(0, os.SCHED_RR, _LOWEST)
         _set(0, os.SCHED_OTHER, _NONE)
     except OSError:
@@ -98,7 +99,7 @@ def permitted() -> bool:
 
 
 def _set(thread: int, policy: int, parameter: os.sched_param) -> None:
-    # What the thread starts (a model's process, worker threads) begins as if nothing had been.
+    # What the thread starts (a model's process, worker threads) begins in the ordinary policy, at nice 0.
     os.sched_setscheduler(thread, policy | os.SCHED_RESET_ON_FORK, parameter)
 
 

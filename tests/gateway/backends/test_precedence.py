@@ -131,6 +131,7 @@ def test_without_permission_nothing_is_changed_and_nobody_fails(
         raise refusal
 
     monkeypatch.setattr(os, "sched_setscheduler", refuse)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1})
     go_first = Precedence(lambda: server.pid, clock)
     with caplog.at_level("INFO", "sluice.triton"):
         for _ in range(3):
