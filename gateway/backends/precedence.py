@@ -3,8 +3,8 @@
 A version that loads is a process that wants a whole core for a while. Linux lets it have its turn of about 3 ms even
 when a request arrives at that core, and a request crosses the gateway and Triton several times. So the event loop's
 thread and Triton's own threads, which need little and often, run in SCHED_RR (sched(7)) for as long as something is
-loaded, proved or unloaded, and a little longer: a version's process ends after its unload is answered. Not the
-processes that execute models: those want much, and would starve what loads.
+proved, loaded or unloaded, and a little longer. Not the processes that execute models: those want much, and would
+starve what loads.
 
 It takes CAP_SYS_NICE or RLIMIT_RTPRIO >= 1 (systemd: `LimitRTPRIO=1`), and two processors; without, nothing happens.
 Measured: docs/versions.md.
@@ -24,6 +24,7 @@ from gateway.ports import Cancellable, Clock
 
 _log = logging.getLogger("sluice.triton")
 LINGER: Nanos = 2_000_000_000
+"""How much longer it lasts: the unloaded version's process ends, and a swap is often followed by another."""
 if hasattr(os, "sched_param"):  # on Linux, where an embedded Triton runs
     _NONE, _LOWEST = os.sched_param(0), os.sched_param(1)
 

@@ -76,7 +76,7 @@ class Actions:
         """Performs `action`; never raises but when cancelled."""
         version = action.version
         with ExitStack() as stack:
-            if action.kind is not ActionKind.DRAIN:
+            if action.kind is not ActionKind.DRAIN:  # which changes routes alone
                 for replica in self._replicas:
                     stack.enter_context(replica.control.changing())
             await self._perform(action, version)

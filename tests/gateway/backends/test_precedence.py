@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -60,8 +61,9 @@ def test_threads_go_first_while_it_is_entered_and_a_little_longer(
 ) -> None:
     first = os.SCHED_RR if permitted() else os.SCHED_OTHER
     assert len(threads(server)) == 2
-    with Precedence(lambda: server.pid, clock), _Worker() as worker:
+    with Precedence(lambda: server.pid, clock), ThreadPoolExecutor(1) as workers:
         assert [policy(thread) for thread in (0, *threads(server))] == [first] * 3
+        worker = workers.submit(threading.get_native_id).result(10)
         assert policy(worker) == os.SCHED_OTHER
     clock.advance(LINGER - 1)
     assert [policy(thread) for thread in (0, *threads(server))] == [first] * 3
@@ -109,9 +111,9 @@ def test_a_server_that_is_gone_is_no_error(clock: ManualClock) -> None:
     with subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE) as process:
         with Precedence(lambda: process.pid, clock):
             process.communicate(b"x")
-        for pid in (process.pid, None):
-            with Precedence(lambda pid=pid: pid, clock):  # type: ignore[misc]
-                pass
+        pids = iter((process.pid, None))
+        with Precedence(lambda: next(pids), clock), Precedence(lambda: next(pids), clock):
+            pass
     clock.advance(LINGER)
     assert policy(0) == os.SCHED_OTHER
 
@@ -148,24 +150,3 @@ def test_one_processor_is_left_to_share_itself(clock: ManualClock, monkeypatch: 
     assert not permitted()
     with Precedence(lambda: None, clock):
         assert policy(0) == os.SCHED_OTHER
-
-
-class _Worker:
-    """A thread for as long as it is entered; gives its id."""
-
-    def __enter__(self) -> int:
-        self._end, known, found = threading.Event(), threading.Event(), []
-
-        def run() -> None:
-            found.append(threading.get_native_id())
-            known.set()
-            self._end.wait(10)
-
-        self._thread = threading.Thread(target=run)
-        self._thread.start()
-        assert known.wait(10)
-        return found[0]
-
-    def __exit__(self, *error: object) -> None:
-        self._end.set()
-        self._thread.join(10)
