@@ -127,8 +127,10 @@ class Training:
         self._job, self._options, self._stages = job, options, stages
         torch.manual_seed(job.seed)
         self._rng = np.random.default_rng(job.seed)
-        self._pictures, self._labels = torch.from_numpy(data[0].copy()), torch.from_numpy(data[1])
         self._device = torch.device(options.device)
+        # All 47 MB lie where they are scaled up: a GPU waits for nothing from here but the numbers of the rows.
+        self._pictures = torch.from_numpy(data[0].copy()).to(self._device)
+        self._labels = torch.from_numpy(data[1]).to(self._device)
         network = ResNet50(len(fashion_mnist.CLASSES)).to(self._device, memory_format=torch.channels_last)
         self.network = network
         decayed = [p for p in network.parameters() if p.ndim > 1]
@@ -151,10 +153,11 @@ class Training:
             self.seen += stage.batch
             if self.steps % 10 == 0:
                 share = int(1000 * progress)
-                self._job.metrics.report(share, 1000, loss=loss, accuracy=hits, side=stage.side, pictures=self.seen)
+                figures = {"loss": float(loss), "accuracy": float(hits), "side": stage.side, "pictures": self.seen}
+                self._job.metrics.report(share, 1000, **figures)
             if self.steps % 50 == 0:
                 print(f"{progress:6.1%}  {self._seconds():6.0f} s  side {stage.side:3}  {self.seen:7} pictures  "
-                      f"loss {loss:.3f}  right {hits:.2f}", flush=True)  # fmt: skip
+                      f"loss {float(loss):.3f}  right {float(hits):.2f}", flush=True)  # fmt: skip
             if self._job.checkpoint_due():
                 self._save()
             if self._job.notice:
@@ -169,7 +172,8 @@ class Training:
             norm.momentum = None  # a plain average
         self.network.train()
         with torch.no_grad():
-            for rows in np.split(self._rng.choice(len(self._labels), RECALIBRATE_ROWS, replace=False), 16):
+            count = RECALIBRATE_ROWS if self._device.type == "cpu" else 16 * RECALIBRATE_ROWS
+            for rows in np.split(self._rng.choice(len(self._labels), count, replace=False), 16):
                 self.network(self._prepare(self._pictures[rows], SIDE))
         for norm in norms:
             norm.momentum = 0.1
@@ -184,12 +188,13 @@ class Training:
                 right += int((answers.argmax(1).cpu().numpy() == data[1][start : start + 50]).sum())
         return right
 
-    def _step(self, stage: Stage, rate: float) -> tuple[float, float]:
+    def _step(self, stage: Stage, rate: float) -> tuple[Any, Any]:
+        """Returns the loss and the share of right answers, on the device: reading them waits for it."""
         rows = self._next_rows(stage.batch)
         pictures = self._prepare(self._pictures[rows], stage.side)
         if self._rng.random() < 0.5:
             pictures = pictures.flip(3)
-        labels = self._labels[rows].to(self._device)
+        labels = self._labels[rows]
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._options.precision == "bf16"):
@@ -198,7 +203,7 @@ class Training:
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self._optimizer.step()
-        return float(loss.detach()), float((logits.detach().argmax(1) == labels).float().mean())
+        return loss.detach(), (logits.detach().argmax(1) == labels).float().mean()
 
     def _prepare(self, pictures: Any, side: int) -> Any:
         return fashion_mnist.prepared(torch, pictures.to(self._device), side)
