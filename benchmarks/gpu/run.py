@@ -2,10 +2,11 @@
 
     python -m benchmarks.gpu.run [--device auto|cuda|cpu] [--size full|tiny] [--seconds 5] [--out FILE.json]
 
-Stages, each measured or skipped with its reason: PyTorch alone (one row and the best batch; FP16 on CUDA), TensorRT
-(through torch_tensorrt), INT8 and FP32 engines of TensorRT 10/11 that `sluice quantize`'s code builds, and Sluice with
-an embedded Triton and a python backend on the device (needs .venv-triton with torch in it). The JSON has the shape of
-results/latest.json. Exit codes: 0 something was measured, 1 nothing was.
+Stages, each measured or skipped with its reason: PyTorch alone (one row and larger batches; on CUDA in FP16, as CUDA
+graphs), TensorRT (through torch_tensorrt), INT8 and FP32 engines of TensorRT 10/11 that the code of `sluice quantize`
+builds, and Sluice with an embedded Triton and a python backend on the device (needs .venv-triton with torch in it): the
+highest rate at which p99 stays below 15 ms (`ladder.py`). The JSON has the shape of results/latest.json. What was found
+is in docs/benchmarks-gpu.md. Exit codes: 0 something was measured, 1 nothing was.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import importlib
 import json
 import os
+import platform
 import statistics
 import tempfile
 import time
@@ -22,8 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.arms import ROOT, Arms
-from benchmarks.gpu import int8_engine, serving
-from benchmarks.loads import LoadFailed
+from benchmarks.gpu import int8_engine, ladder, serving
 from benchmarks.scenarios.session import Scale, Session
 from gateway.bench.machine import description
 
@@ -51,8 +52,10 @@ def main() -> int:
 
 def measure(device: str, size: str, seconds: float) -> dict[str, Any]:
     """Returns results in the shape of results/latest.json, with `skipped`: stage to reason."""
+    # A kernel's build says nothing of a GPU.
     results: dict[str, Any] = {
-        "machine": description(), "arms": {}, "ratios": {}, "cpu_us_per_request": {}, "latency_us": {},
+        "machine": description() | {"system": platform.system()},
+        "arms": {}, "ratios": {}, "cpu_us_per_request": {}, "latency_us": {},
         "scenarios": {}, "samples": {}, "skipped": {},
     }  # fmt: skip
     torch = optional("torch", results, "PyTorch and everything on it")
@@ -93,20 +96,19 @@ def optional(module: str, results: dict[str, Any], what: str) -> Any:
 
 def on_torch(torch: Any, name: str, size: str, batch: int, device: str, seconds: float) -> dict[str, Any]:
     """Returns latencies and rows/s of a network in PyTorch."""
-    from benchmarks.gpu.networks import example, network
+    from benchmarks.gpu.networks import example
+    from benchmarks.gpu.runner import Runner
 
     half = device == "cuda"
-    made = network(name, size).to(device)
-    made = made.half() if half else made
+    runner = Runner(name, size, device, batch)
     inputs = example(name, size, batch, device, half)
 
     def once() -> None:
-        made(*inputs)
+        runner(inputs)
         if half:
             torch.cuda.synchronize()
 
-    with torch.inference_mode():
-        return latencies(once, batch, seconds) | {"half": half}
+    return latencies(once, batch, seconds) | {"half": half}
 
 
 def latencies(once: Callable[[], None], batch: int, seconds: float) -> dict[str, Any]:
@@ -162,31 +164,16 @@ def triton(device: str, size: str, seconds: float, results: dict[str, Any]) -> N
     with tempfile.TemporaryDirectory(prefix="sluice-gpu-") as name:
         folder = Path(name)
         try:
-            arms = Arms(folder, serving.registry(folder / "registry", device, size))
+            arms = Arms(folder, serving.registry(folder / "registry", device, size), ladder.SETTINGS)
         except (RuntimeError, ValueError, OSError) as error:
             results["skipped"]["Sluice and Triton"] = str(error).splitlines()[0]
             return
         try:
             session = Session(arms, folder, Scale(open_seconds=seconds), results)
-            for network in NETWORKS:
-                through_sluice(session, network, size)
+            for scenario in ladder.SCENARIOS:
+                ladder.climb(session, scenario, size)
         finally:
             arms.stop()
-
-
-def through_sluice(session: Session, network: str, size: str) -> None:
-    """Adds the open-loop latency of one network at a modest rate."""
-    rate = {"resnet50": 50.0, "bert": 50.0, "wide_deep": 200.0}[network] if size == "full" else 50.0
-    shape = {"shape": "input_ids:128"} if network == "bert" and size == "full" else {}
-    if network == "bert" and size != "full":
-        shape = {"shape": "input_ids:8"}
-    try:
-        result = session.open_loop("sluice", network, "grpc", rate, slo_ms=1000, **shape)
-    except LoadFailed as error:
-        session.results["skipped"][f"Sluice: {network}"] = str(error)[-300:]
-        return
-    kept = {key: value for key, value in result.items() if key not in ("machine", "latency_curve_us")}
-    session.results["scenarios"][f"sluice_{network}"] = kept
 
 
 def table(results: dict[str, Any]) -> str:
@@ -199,7 +186,8 @@ def table(results: dict[str, Any]) -> str:
         goal = next(
             (f"  goal p99 < {goal:g} ms" for name, goal in P99_GOAL_MS.items() if key.endswith(f"{name}_1")), ""
         )
-        lines.append(f"{key:28s} {latency['p50'] / 1000:9.2f} {latency['p99'] / 1000:9.2f} {rate:12,.0f}{goal}")
+        figures = f"{latency['p50'] / 1000:9.2f} {latency['p99'] / 1000:9.2f} {rate:12,.0f}"
+        lines.append(f"{key:28s} {figures}{goal}{ladder.summary(row)}")
     lines += ["", *[f"skipped: {what}: {why}" for what, why in results["skipped"].items()]]
     return "\n".join(lines)
 

@@ -12,12 +12,12 @@ HERE = Path(__file__).parent
 _Tensors = list[tuple[str, str, list[int]]]
 _SHAPES: dict[str, dict[str, tuple[_Tensors, _Tensors, int]]] = {
     "full": {
-        "resnet50": ([("image", "FP32", [3, 224, 224])], [("scores", "FP32", [1000])], 64),
+        "resnet50": ([("image", "UINT8", [224, 224, 3])], [("scores", "FP32", [1000])], 64),
         "bert": ([("input_ids", "INT64", [-1])], [("pooled", "FP32", [768])], 64),
-        "wide_deep": ([("categories", "INT64", [8]), ("numbers", "FP32", [5])], [("probability", "FP32", [1])], 4096),
+        "wide_deep": ([("categories", "INT64", [8]), ("numbers", "FP32", [5])], [("probability", "FP32", [1])], 16384),
     },
     "tiny": {
-        "resnet50": ([("image", "FP32", [3, 32, 32])], [("scores", "FP32", [1000])], 8),
+        "resnet50": ([("image", "UINT8", [32, 32, 3])], [("scores", "FP32", [1000])], 8),
         "bert": ([("input_ids", "INT64", [-1])], [("pooled", "FP32", [32])], 8),
         "wide_deep": ([("categories", "INT64", [8]), ("numbers", "FP32", [5])], [("probability", "FP32", [1])], 64),
     },
@@ -25,34 +25,27 @@ _SHAPES: dict[str, dict[str, tuple[_Tensors, _Tensors, int]]] = {
 
 MODEL = '''"""A network of the GPU benchmark in Triton's python backend."""
 
-import numpy as np
 import torch
 import triton_python_backend_utils as pb_utils
 
-NAME, SIZE, DEVICE, INPUTS, OUTPUT = {name!r}, {size!r}, {device!r}, {inputs!r}, {output!r}
+NAME, SIZE, DEVICE, ROWS, INPUTS, OUTPUT = {name!r}, {size!r}, {device!r}, {rows}, {inputs!r}, {output!r}
 
 {networks}
 
 class TritonPythonModel:
     def initialize(self, args):
-        self.network = network(NAME, SIZE).to(DEVICE)
-        if DEVICE == "cuda":
-            self.network = self.network.half()
+        self.runner = Runner(NAME, SIZE, DEVICE, ROWS)
 
     def execute(self, requests):
-        with torch.inference_mode():
-            made = [self.run(self.feed(request)) for request in requests]
-        return [pb_utils.InferenceResponse([pb_utils.Tensor(OUTPUT, array)]) for array in made]
+        return [self.answer(request) for request in requests]  # one request is one batch: the gateway merged it
 
-    def feed(self, request):
-        return [pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in INPUTS]
-
-    def run(self, feed):
-        tensors = [torch.from_numpy(array).to(DEVICE) for array in feed]
-        if DEVICE == "cuda":
-            tensors = [tensor.half() if tensor.is_floating_point() else tensor for tensor in tensors]
-        return self.network(*tensors).float().cpu().numpy().astype(np.float32)
+    def answer(self, request):
+        arrays = [pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in INPUTS]
+        answers = self.runner([torch.from_numpy(array) for array in arrays])
+        return pb_utils.InferenceResponse([pb_utils.Tensor(OUTPUT, answers.float().cpu().numpy())])
 '''
+_INSTANCES = {"cuda": 2}
+"""Two, so that one batch is copied while another one is computed."""
 
 
 def missing(python: Path) -> str | None:
@@ -65,11 +58,11 @@ def missing(python: Path) -> str | None:
 
 def registry(folder: Path, device: str, size: str) -> Path:
     """Writes the three models and returns the registry's folder."""
-    networks = (HERE / "networks.py").read_text().replace("from __future__ import annotations\n", "")
+    networks = "".join(_inlined((HERE / name).read_text()) for name in ("networks.py", "runner.py"))
     for name, (inputs, outputs, rows) in _SHAPES[size].items():
         code = MODEL.format(
-            name=name, size=size, device=device, inputs=[entry[0] for entry in inputs], output=outputs[0][0],
-            networks=networks,
+            name=name, size=size, device=device, rows=rows, inputs=[entry[0] for entry in inputs],
+            output=outputs[0][0], networks=networks,
         )  # fmt: skip
         version = folder / name / "1"
         version.mkdir(parents=True)
@@ -78,7 +71,7 @@ def registry(folder: Path, device: str, size: str) -> Path:
         manifest = {
             "schema_version": 1, "model": name, "version": 1, "description": f"GPU benchmark: {name}, {size}.",
             "max_batch_size": rows, "inputs": _tensors(inputs), "outputs": _tensors(outputs),
-            "targets": [{"name": "python", "artifacts": ["model.py"]}],
+            "targets": [{"name": "python", "artifacts": ["model.py"], "parameters": _parameters(device)}],
             "files": [
                 {"path": "model.py", "size": len(content), "sha256": hashlib.sha256(content).hexdigest()},
             ],
@@ -86,6 +79,16 @@ def registry(folder: Path, device: str, size: str) -> Path:
         }  # fmt: skip
         (version / "manifest.json").write_text(json.dumps(manifest))
     return folder
+
+
+def _inlined(text: str) -> str:
+    """Returns a module's text without the imports that a model, a file of its own, cannot follow."""
+    lines = text.splitlines(keepends=True)
+    return "".join(line for line in lines if not line.startswith(("from __future__", "from benchmarks.")))
+
+
+def _parameters(device: str) -> dict[str, int]:
+    return {"instance_count": _INSTANCES.get(device, 1)}
 
 
 def _tensors(entries: _Tensors) -> list[dict[str, Any]]:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.gpu import int8_engine, run, serving
+from benchmarks.gpu import int8_engine, ladder, run, serving
+from benchmarks.loads import LoadFailed
 from quantize import tensorrt_here
 from quantize.cuda import Cuda
 from quantize.tensorrt_engine import Compiler
@@ -66,7 +67,8 @@ def test_the_registry_for_triton_is_whole(tmp_path: Path, size: str) -> None:
     for name in run.NETWORKS:
         code = (folder / name / "1" / "model.py").read_text()
         compile(code, "model.py", "exec")
-        assert f"NAME, SIZE, DEVICE, INPUTS, OUTPUT = '{name}', '{size}', 'cpu'" in code
+        assert f"NAME, SIZE, DEVICE, ROWS, INPUTS, OUTPUT = '{name}', '{size}', 'cpu'" in code
+        assert "benchmarks.gpu" not in code, "Triton does not see this repository"
         manifest = json.loads((folder / name / "1" / "manifest.json").read_text())
         assert manifest["files"][0]["size"] == len(code.encode())
 
@@ -78,3 +80,50 @@ def test_a_triton_environment_without_torch_is_a_reason(tmp_path: Path) -> None:
     python.write_text("#!/bin/sh\nexit 1\n")
     python.chmod(0o755)
     assert "has no torch" in str(serving.missing(python))
+
+
+class Climbed:
+    """Stands in for a session: p99 in ms by rate, or what went wrong at it."""
+
+    def __init__(self, found: dict[float, float | str]) -> None:
+        self.found, self.results = found, {"scenarios": {}, "skipped": {}}
+
+    def open_loop(self, arm: str, model: str, protocol: str, rate: float, slo_ms: float, **options: Any) -> Any:
+        found = self.found[rate]
+        if found == "failed":
+            raise LoadFailed("no answer")
+        bad = found == "refused"
+        p99 = found if isinstance(found, float) else 1.0
+        return {
+            "valid": found != "invalid", "invalid_because": ["the generator lagged"] if found == "invalid" else [],
+            "outcomes": {"ok": 9, "refused": int(bad)}, "errors": {"its queue is full": 1} if bad else {},
+            "slo_ms": slo_ms, "asked": {"rate": rate} | options, "cpu_share": {},
+            "latency_us": {"p50": 900.0, "p99": p99 * 1000}, "answered_per_second": rate, "machine": {},
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("third", "why"),
+    [(15.0, "p99 15.0 ms"), ("refused", "1 refused: its queue is full"), ("invalid", "the generator lagged"),
+     ("failed", "no answer")],
+)  # fmt: skip
+def test_a_ladder_ends_at_the_first_rate_that_misses(third: float | str, why: str) -> None:
+    session = Climbed({50: 1.0, 100: 14.9, 250: third})
+    ladder.climb(session, ladder.Scenario(network="wide_deep", rates=(50, 100, 250, 500), rows=2048), "full")
+    row = session.results["scenarios"]["sluice_wide_deep"]
+    assert row["holds"]
+    assert (row["asked"]["rate"], row["rows_per_second"]) == (100, 204_800)
+    assert [step["rate"] for step in row["ladder"]] == [50, 100, 250]
+    assert row["ladder"][-1]["missed"] == why
+    assert f"p99 < 15 ms at 100/s; at 250/s: {why}" in run.table({"machine": {}, **session.results})
+
+
+def test_a_ladder_whose_first_rate_misses_says_so() -> None:
+    scenario = ladder.Scenario(network="resnet50", rates=(250, 500), protocol="rest_binary")
+    session = Climbed({250: 20.0})
+    ladder.climb(session, scenario, "full")
+    assert not session.results["scenarios"]["sluice_resnet50_rest"]["holds"]
+    assert "no rate held; at 250/s: p99 20.0 ms" in run.table({"machine": {}, **session.results})
+    session = Climbed({250: "failed"})
+    ladder.climb(session, scenario, "full")
+    assert session.results == {"scenarios": {}, "skipped": {"sluice_resnet50_rest": "no answer"}}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu import run
+from benchmarks.gpu import ladder, run
 
 ROOT = Path(__file__).resolve().parents[2]
 TRITON = Path(os.environ.get("SLUICE_TRITON_ENV", ROOT / ".venv-triton"))
@@ -43,13 +43,13 @@ def test_every_stage_runs_on_the_cpu(triton_with_torch: Path, monkeypatch: pytes
     monkeypatch.setenv("SLUICE_TRITON_ENV", str(triton_with_torch))
     results = run.measure("auto", "tiny", 0.5)
     measured = {f"torch_{name}_{batch}" for name in run.NETWORKS for batch in (1, 2)}
-    assert set(results["scenarios"]) == measured | {f"sluice_{name}" for name in run.NETWORKS}, results["skipped"]
+    assert set(results["scenarios"]) == measured | {scenario.name for scenario in ladder.SCENARIOS}, results["skipped"]
     assert set(results["skipped"]) == {"gpu", "TensorRT", "INT8 engine of TensorRT"}
-    for name in run.NETWORKS:
-        outcomes = results["scenarios"][f"sluice_{name}"]["outcomes"]
+    for scenario in ladder.SCENARIOS:
+        outcomes = results["scenarios"][scenario.name]["outcomes"]
         assert outcomes["ok"] > 0, outcomes
         assert outcomes["wrong"] == outcomes["failed"] == 0, outcomes  # a busy machine may answer some of them late
-        assert f"sluice_{name}" in run.table(results)
+        assert scenario.name in run.table(results)
 
 
 def test_cuda_is_not_pretended() -> None:
