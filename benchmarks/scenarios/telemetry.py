@@ -12,6 +12,8 @@ from benchmarks.scenarios.session import Session
 from gateway.bench.grpc_codec import grpc_infer
 
 _SILENT = "benchmarks.scenarios.silent_gateway"
+_RUN_SECONDS, _PAIRS = 0.4, 6
+"""A per cent is to be seen where single runs differ by eight, long ones too: many short pairs, six times the usual."""
 
 
 def run(session: Session) -> None:
@@ -36,12 +38,15 @@ def _compare(session: Session, silent: Arms, folder: Path) -> None:
 
     def shoot(name: str) -> Measured:
         return session.pace.run(
-            ("telemetry", name), 1, 64, lambda requests: h2load(addresses[name], payload, requests, 4, 16, size)
+            ("telemetry", name),
+            _RUN_SECONDS,
+            64,
+            lambda requests: h2load(addresses[name], payload, requests, 4, 16, size),
         )
 
     for name in addresses:
         shoot(name)
-    pairs = 2 * session.scale.pairs  # a per cent is to be seen, and single pairs differ by five
+    pairs = _PAIRS * session.scale.pairs
     for pair in range(pairs):
         for name in ("on", "off") if pair % 2 == 0 else ("off", "on"):
             measured = shoot(name)

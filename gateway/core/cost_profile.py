@@ -28,6 +28,9 @@ _SOLID = 8
 """Executions in a bucket before its throughput is compared with others'."""
 _SOLID_TOTAL = 256
 """Executions altogether before `best_rows` says anything."""
+_TWICE = 2
+"""A size is given up although nothing as large was seen if so many times the best one gained nothing: what is saved
+once a batch was small even there, and all that follows shares it among more rows."""
 _REFRESH = 16
 
 
@@ -181,8 +184,6 @@ class CostProfile:
             for index, bucket in enumerate(self._buckets[: limit + 1])
             if bucket is not None and bucket.count >= _SOLID
         ]
-        if not solid or solid[-1][0] < max_rows:
-            return max_rows  # the largest size is not known well enough to be given up
         best, most = max_rows, 0
         for top, bucket in reversed(solid):
             # Doubt speaks for the larger size: an average over 16 has a standard error of about a quarter deviation.
@@ -190,6 +191,8 @@ class CostProfile:
             if most and _rate(bucket.rows, bucket.mean + doubt) * (100 + min_gain_percent) >= most * 100:
                 best = min(top, max_rows)
             most = max(most, _rate(bucket.rows, max(1, bucket.mean - doubt)))
+        if solid and solid[-1][0] < min(max_rows, _TWICE * best):
+            return max_rows  # what lies beyond is not known well enough to be given up
         return best
 
 

@@ -1,7 +1,9 @@
 """Counts what happens on the data plane. Decides what is counted where, and nothing about how it is shown.
 
 Invariants: counting a request takes well under a microsecond and never fails; memory is bounded by `SeriesTable`;
-counters only grow, until their version is retired.
+counters only grow, until their version is retired. What batches say is noted, and counted for many batches in one go:
+one by one it takes three times as long, because between two of them the processor's caches forget the code. Whoever
+reads finds everything counted.
 """
 
 from __future__ import annotations
@@ -20,6 +22,10 @@ RETIRED_KEPT: Nanos = 300 * 1_000_000_000
 """How long the series of an unloaded version stay, so that its last counts are scraped."""
 RETIRED_MOST = 5
 """How many unloaded versions have series at a time: frequent swaps must not fill Prometheus."""
+
+
+_NOTES = 64
+"""So many notes are counted in one go; tens of microseconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +63,12 @@ class Metrics:
     ) -> None:
         self._now = now
         self._bounds = [bound * 1000 for bound in latency_buckets_us]
-        self.table = SeriesTable(self._bounds, max_version_series)
-        self._by_id = self.table.by_id
+        self._table = SeriesTable(self._bounds, max_version_series)
+        self._by_id = self._table.by_id
+        # (version, protocol, when each was received, rows, when they left the queue, when they were answered)
+        self._answers: list[tuple[ModelVersion, str, list[Instant], int, Instant, Instant]] = []
+        # (version, requests, rows, reason, time in the backend, whether it went well)
+        self._batches: list[tuple[ModelVersion, int, int, str, Nanos, bool]] = []
         self.rejected: dict[ErrorCode, int] = {}
         self.states: dict[ModelVersion, tuple[VersionState, str]] = {}
         self.sources = GaugeSources()
@@ -79,7 +89,7 @@ class Metrics:
         """Counts one request; see `ports.Observer`. A failure without rows was refused at the door."""
         found = self._by_id.get(id(version))
         if found is None:
-            found = self.table.find(version, model_name)
+            found = self._table.find(version, model_name)
         series = found[context.protocol]
         if code is not None:
             series.failures[code] = series.failures.get(code, 0) + 1
@@ -107,45 +117,58 @@ class Metrics:
         dispatched_at: Instant,
         finished_at: Instant,
     ) -> None:
-        """Counts answered requests of one batch; see `ports.Observer`."""
-        found = self._by_id.get(id(version))
-        if found is None:
-            found = self.table.find(version, version.model_name)
+        """Notes answered requests of one batch; see `ports.Observer`."""
         first = contexts[0].protocol
-        received = sorted([context.received_at for context in contexts if context.protocol == first])
-        self._answered(found, first, received, finished_at)
+        received = [context.received_at for context in contexts if context.protocol == first]
+        self._answers.append((version, first, received, sum(rows), dispatched_at, finished_at))
         if len(received) < len(contexts):
             for protocol in {context.protocol for context in contexts if context.protocol != first}:
-                others = sorted([context.received_at for context in contexts if context.protocol == protocol])
-                self._answered(found, protocol, others, finished_at)
-                received += others
-            received.sort()
-        total = sum(rows)
-        found.rows += total
-        found.answered_rows += total
-        found.answered_at = finished_at
-        found.queued.observe_since(received, dispatched_at)
-
-    def _answered(self, found: VersionSeries, protocol: str, received: list[Instant], finished_at: Instant) -> None:
-        series = found[protocol]
-        series.ok += len(received)
-        series.duration.observe_since(received, finished_at)
+                others = [context.received_at for context in contexts if context.protocol == protocol]
+                self._answers.append((version, protocol, others, 0, dispatched_at, finished_at))
+        if len(self._answers) >= _NOTES:
+            self._settle()
 
     def batch_done(
         self, version: ModelVersion, requests: int, rows: int, reason: str, backend: Nanos, ok: bool
     ) -> None:
-        """Counts one execution; see `ports.Observer`."""
+        """Notes one execution; see `ports.Observer`."""
+        self._batches.append((version, requests, rows, reason, backend, ok))
+        if len(self._batches) >= _NOTES:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Counts what was noted."""
+        for version, protocol, received, rows, dispatched_at, finished_at in self._answers:
+            found = self._series(version)
+            received.sort()
+            series = found[protocol]
+            series.ok += len(received)
+            series.duration.observe_since(received, finished_at)
+            found.queued.observe_since(received, dispatched_at)
+            found.rows += rows
+            found.answered_rows += rows
+            found.answered_at = max(found.answered_at, finished_at)
+        self._answers.clear()
+        for version, requests, rows, reason, backend, ok in self._batches:
+            found = self._series(version)
+            found.reasons[reason] = found.reasons.get(reason, 0) + 1
+            found.batch_rows.observe(rows)
+            found.batch_requests.observe(requests)
+            found.backend.observe(backend)
+            found.failed_batches += not ok
+        self._batches.clear()
+
+    def _series(self, version: ModelVersion) -> VersionSeries:
         found = self._by_id.get(id(version))
-        if found is None:
-            found = self.table.find(version, version.model_name)
-        found.reasons[reason] = found.reasons.get(reason, 0) + 1
-        found.batch_rows.observe(rows)
-        found.batch_requests.observe(requests)
-        found.backend.observe(backend)
-        if not ok:
-            found.failed_batches += 1
+        return self._table.find(version, version.model_name) if found is None else found
 
     # ------------------------------------------------------------------ the rest
+
+    @property
+    def table(self) -> SeriesTable:
+        """The counters, up to date."""
+        self._settle()
+        return self._table
 
     def version_state(self, version: ModelVersion, state: VersionState, detail: str) -> None:
         """Notes the state; an unloaded version's series are dropped a while later."""

@@ -166,6 +166,25 @@ def test_batches() -> None:
     assert value("sluice_backend_duration_seconds_bucket", le="0.01", **labels) == 1
 
 
+def test_what_batches_say_is_noted_in_bounds_and_counted_for_whoever_reads() -> None:
+    told = Told()
+    context = RequestContext("id", 0, MILLISECOND, "grpc")
+    for index in range(1000):
+        told.metrics.batch_done(V1, 1, 2, "full", MILLISECOND, index % 10 != 0)
+        told.metrics.requests_done(V1, [context], [2], 500_000, MILLISECOND)
+        assert len(told.metrics._answers) < 64
+        assert len(told.metrics._batches) < 64
+    assert told.metrics.totals()[V1] == Totals(1000, 0, 2000, 1000)
+    assert told.value("sluice_batch_failures_total", model="m", version="1") == 100
+
+
+def test_a_forgotten_version_stays_forgotten_though_something_was_noted() -> None:
+    told = Told()
+    told.metrics.batch_done(V1, 1, 2, "full", MILLISECOND, True)
+    told.metrics.forget(V1)
+    assert told.metrics.totals() == {}
+
+
 def test_states_show_once_and_retired_versions_go_away() -> None:
     told = Told()
     told.metrics.version_state(V1, VersionState.LOADING, "")
