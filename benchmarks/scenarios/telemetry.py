@@ -14,7 +14,7 @@ from gateway.bench.grpc_codec import grpc_infer
 
 _SILENT = "benchmarks.scenarios.silent_gateway"
 _RUN_SECONDS, _PAIRS = 0.4, 5
-"""A per cent is to be seen where single runs, long ones too, differ by eight: many short pairs, five times the usual."""
+"""A per cent is to be seen where single runs, long ones too, differ by eight: many short pairs, five times as many."""
 
 
 def run(session: Session) -> None:
