@@ -68,7 +68,11 @@ class Arms:
     def stop(self) -> None:
         """Stops the gateway and with it Triton."""
         self.process.send_signal(signal.SIGTERM)
-        self.process.wait(60)
+        try:
+            self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()  # Triton ends with it
+            self.process.wait()
         assert self.process.stdout is not None
         self.process.stdout.close()
 

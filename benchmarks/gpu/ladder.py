@@ -7,6 +7,7 @@ Climbs until a rate misses. What is kept of a network is the last rate that held
 from __future__ import annotations
 
 import functools
+import subprocess
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +42,10 @@ SCENARIOS = (
 SETTINGS = {"batching.max_queue_rows": 1_000_000}
 """Of the gateway: by default two requests of 2,048 rows fill a queue."""
 _ATTEMPTS = 2
-"""A rate misses when it misses twice: one pause of the machine makes the p99 of three seconds."""
+"""A rate misses when it misses twice: one pause of the machine makes the p99 of three seconds. An attempt whose run is
+invalid has itself run twice."""
+_FAILURES = (LoadFailed, subprocess.SubprocessError, ValueError)
+"""Nothing came, in time, that can be read: this rung misses, and what was measured before is kept."""
 _TINY_RATES = (50.0,)
 _TOKENS = {"full": 128, "tiny": 8}
 
@@ -57,8 +61,8 @@ def climb(session: Session, scenario: Scenario, size: str) -> None:
     for rate in scenario.rates if size == "full" else _TINY_RATES:
         try:
             result, tries = attempt(session, scenario, rate, goal, options)
-        except LoadFailed as error:
-            steps.append({"rate": rate, "missed": str(error)[-300:]})
+        except _FAILURES as error:
+            steps.append({"rate": rate, "missed": _last_line(error)})
             break
         why = missed(result, goal)
         p50, p99 = (result["latency_us"][key] for key in ("p50", "p99"))
@@ -79,13 +83,19 @@ def climb(session: Session, scenario: Scenario, size: str) -> None:
 def attempt(
     session: Session, scenario: Scenario, rate: float, goal_ms: float, options: dict[str, Any]
 ) -> tuple[dict[str, Any], int]:
-    """Returns the result at a rate, and at which attempt it came. Raises LoadFailed."""
+    """Returns the result at a rate, and at which attempt it came; an attempt that fails after one that missed is none.
+
+    Raises what `_FAILURES` has if the first one does.
+    """
     once = functools.partial(
         session.open_loop, "sluice", scenario.network, scenario.protocol, rate, slo_ms=goal_ms, **options
     )
     tries, result = 1, once()
     while missed(result, goal_ms) is not None and tries < _ATTEMPTS:
-        tries, result = tries + 1, once()
+        try:
+            tries, result = tries + 1, once()
+        except _FAILURES:
+            break
     return result, tries
 
 
@@ -95,11 +105,14 @@ def missed(result: dict[str, Any], goal_ms: float) -> str | None:
         return "; ".join(result["invalid_because"])
     bad = {name: count for name, count in result["outcomes"].items() if count and name != "ok"}
     if bad:
-        return ", ".join(f"{count} {name}" for name, count in bad.items()) + "".join(
-            f": {e}" for e in [*result["errors"]][:1]
-        )
+        return ", ".join([f"{count} {name}" for name, count in bad.items()] + list(result["errors"])[:1])
     p99: float = result["latency_us"]["p99"] / 1000
     return None if p99 < goal_ms else f"p99 {p99:.1f} ms"
+
+
+def _last_line(error: Exception) -> str:
+    """Returns what an error says, without the paths of a traceback."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1][-300:]
 
 
 def summary(row: dict[str, Any]) -> str:

@@ -21,7 +21,7 @@ class Runner:
     """Answers batches of up to `most` rows. The answer is overwritten by the next call.
 
     On CUDA a batch is filled up, with rows of older batches whose answers nobody sees, to the next size with a graph.
-    Invariant: a row's answer does not depend on the size of its batch by more than AGREES.
+    Sizes whose answers differ from those of the largest by more than AGREES get no graph; one seeded batch tells.
     """
 
     def __init__(self, name: str, size: str, device: str, most: int) -> None:

@@ -1,4 +1,4 @@
-"""The GPU benchmark's networks as models of a registry: each a python backend around `networks.py`."""
+"""The GPU benchmark's networks as models of a registry: each a python backend around `networks.py` and `runner.py`."""
 
 from __future__ import annotations
 

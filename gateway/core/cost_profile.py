@@ -29,8 +29,10 @@ _SOLID = 8
 _SOLID_TOTAL = 256
 """Executions altogether before `best_rows` says anything."""
 _TWICE = 2
-"""A size is given up although nothing as large was seen if so many times the best one gained nothing: what is saved
-once a batch was small even there, and all that follows shares it among more rows."""
+_SLOW: Nanos = 8_000_000
+"""A size is given up although nothing as large was seen if so many times the best one gained nothing, and took so long
+that a batch's own cost to the gateway is nothing beside it. That is right where the cost is a constant and so much a
+row; where it is not, the batches that ignore what was learned find out."""
 _REFRESH = 16
 
 
@@ -191,7 +193,7 @@ class CostProfile:
             if most and _rate(bucket.rows, bucket.mean + doubt) * (100 + min_gain_percent) >= most * 100:
                 best = min(top, max_rows)
             most = max(most, _rate(bucket.rows, max(1, bucket.mean - doubt)))
-        if solid and solid[-1][0] < min(max_rows, _TWICE * best):
+        if solid and solid[-1][0] < max_rows and (solid[-1][0] < _TWICE * best or solid[-1][1].mean < _SLOW):
             return max_rows  # what lies beyond is not known well enough to be given up
         return best
 

@@ -75,6 +75,7 @@ def test_best_rows_needs_evidence_and_finds_the_knee() -> None:
     assert 4 <= learned(*linear[:-1]).best_rows(32) <= 8, "16 rows gained nothing over 8: nor would 32"
     assert learned(*linear[:3]).best_rows(32) == 32, "four rows still gained"
     assert learned((1, 9 * MS), (2, 18 * MS), times=128).best_rows(32) == 1
+    assert learned((1, 3 * MS), (2, 6 * MS), times=128).best_rows(32) == 32, "the gateway gains by fewer batches"
     assert learned((1, 9 * MS), times=256).best_rows(32) == 32
     assert learned((2, 9 * MS), (3, 9 * MS * 3 // 2), times=128).best_rows(32) == 32, "three are not twice two"
 
