@@ -83,7 +83,7 @@ def climb(session: Session, scenario: Scenario, size: str) -> None:
 def attempt(
     session: Session, scenario: Scenario, rate: float, goal_ms: float, options: dict[str, Any]
 ) -> tuple[dict[str, Any], int]:
-    """Returns the result at a rate, and at which attempt it came; an attempt that fails after one that missed is none.
+    """Returns the last result at a rate, and how many attempts there were; one that fails after one that missed has none.
 
     Raises what `_FAILURES` has if the first one does.
     """
@@ -92,8 +92,9 @@ def attempt(
     )
     tries, result = 1, once()
     while missed(result, goal_ms) is not None and tries < _ATTEMPTS:
+        tries += 1
         try:
-            tries, result = tries + 1, once()
+            result = once()
         except _FAILURES:
             break
     return result, tries
