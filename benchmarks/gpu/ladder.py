@@ -83,7 +83,7 @@ def climb(session: Session, scenario: Scenario, size: str) -> None:
 def attempt(
     session: Session, scenario: Scenario, rate: float, goal_ms: float, options: dict[str, Any]
 ) -> tuple[dict[str, Any], int]:
-    """Returns the last result at a rate, and how many attempts there were; one that fails after one that missed has none.
+    """Returns the last result at a rate, and the number of attempts: one that gave nothing after a miss is one too.
 
     Raises what `_FAILURES` has if the first one does.
     """
