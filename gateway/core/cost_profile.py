@@ -18,6 +18,8 @@ from gateway.messages import Nanos
 _TOPS = (1, 2, *(top for power in range(1, 16) for top in (3 << (power - 1), 4 << (power - 1))))
 """The largest number of rows in each bucket: 1, 2, 3, 4, 6, 8, 12 ... 65,536; the last also takes what is larger."""
 
+QUICK: Nanos = 8_000_000
+"""Below this an execution is quick: timers are coarse beside it, and what a batch costs the gateway itself counts."""
 _WEIGHT = 16
 """A bucket's averages follow its last 16 or so executions."""
 _OUTLIER = 4
@@ -29,10 +31,9 @@ _SOLID = 8
 _SOLID_TOTAL = 256
 """Executions altogether before `best_rows` says anything."""
 _TWICE = 2
-_SLOW: Nanos = 8_000_000
-"""A size is given up although nothing as large was seen if so many times the best one gained nothing, and took so long
-that a batch's own cost to the gateway is nothing beside it. That is right where the cost is a constant and so much a
-row; where it is not, the batches that ignore what was learned find out."""
+"""A size is given up although nothing as large was seen if so many times the best one gained nothing and was not quick.
+That is right where the cost is a constant and so much a row; where it is not, the batches that ignore what was learned
+find out."""
 _REFRESH = 16
 
 
@@ -193,7 +194,7 @@ class CostProfile:
             if most and _rate(bucket.rows, bucket.mean + doubt) * (100 + min_gain_percent) >= most * 100:
                 best = min(top, max_rows)
             most = max(most, _rate(bucket.rows, max(1, bucket.mean - doubt)))
-        if solid and solid[-1][0] < max_rows and (solid[-1][0] < _TWICE * best or solid[-1][1].mean < _SLOW):
+        if solid and solid[-1][0] < max_rows and (solid[-1][0] < _TWICE * best or solid[-1][1].mean < QUICK):
             return max_rows  # what lies beyond is not known well enough to be given up
         return best
 

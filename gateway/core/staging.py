@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 from gateway.core.backend_load import BackendLoad
-from gateway.core.cost_profile import CostProfile
+from gateway.core.cost_profile import QUICK, CostProfile
 from gateway.core.plans import BatchPlan
 from gateway.messages import Instant, Nanos
 
@@ -30,7 +30,6 @@ _DOUBT = 8
 """… and an eighth of what runs, which may end early."""
 _WORTH = 32
 """A larger batch must save this part of what runs: where it saves nothing, a smaller one is answered sooner."""
-_QUICK: Nanos = 8_000_000
 _SHARE, _LEAST, _MOST = 32, 500_000, 1_000_000
 """Callers may take this part of an execution to come back, within these bounds."""
 _MOST_LUCK, _FIRST_LUCK, _TRY_EVERY = 8, 2, 32
@@ -63,7 +62,7 @@ class Staging:
         """Takes over what the profile has learned, and the size cap."""
         self.cap = cap
         longest = self._profile.mean(cap)
-        self.quick = longest is None or longest < _QUICK
+        self.quick = longest is None or longest < QUICK
 
     def sent(self, plan: BatchPlan, waiting: int) -> None:
         """This batch leaves; `waiting` rows were in the queue, it included."""

@@ -86,7 +86,7 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Switches holding off: a batch leaves as soon as a slot is free."""
 
     def off() -> None:
-        monkeypatch.setattr("gateway.core.staging._QUICK", 1 << 62)
+        monkeypatch.setattr("gateway.core.staging.QUICK", 1 << 62)
 
     return off
 

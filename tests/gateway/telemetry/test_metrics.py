@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
@@ -176,6 +177,10 @@ def test_what_batches_say_is_noted_in_bounds_and_counted_for_whoever_reads() -> 
         assert len(told.metrics._batches) < 16
     assert told.metrics.totals()[V1] == Totals(1000, 0, 2000, 1000)
     assert told.value("sluice_batch_failures_total", model="m", version="1") == 100
+    told.metrics.batch_done(V1, 1, "two", "full", MILLISECOND, True)  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        told.metrics.totals()
+    assert told.metrics.totals()[V1].rows == 2000, "what cannot be counted does not come again"
 
 
 def test_a_forgotten_version_stays_forgotten_though_something_was_noted() -> None:
