@@ -11,7 +11,7 @@ import pytest
 
 from tests.acceptance.bare_triton import BareTriton
 from tests.acceptance.test_swaps import SwapClient, serves
-from tests.support.processes import Gateway, fetch, until
+from tests.support.processes import Gateway, fetch, triton_statistics, until
 from tests.support.versions import MODEL, publish
 
 OWNER = "pair"
@@ -29,8 +29,7 @@ def tritons(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[BareTrito
 
 def statistics(triton: BareTriton) -> dict[str, tuple[int, int]]:
     """Returns executed and failed requests by what is loaded there."""
-    models = json.loads(fetch(f"{triton.http}/v2/models/stats"))["model_stats"]
-    stats = {model["name"]: model["inference_stats"] for model in models}
+    stats = triton_statistics(triton.http)
     return {name: (found["success"]["count"], found["fail"]["count"]) for name, found in stats.items()}
 
 

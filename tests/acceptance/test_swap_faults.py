@@ -15,7 +15,7 @@ import pytest
 from gateway._generated import open_inference_pb2 as pb
 from tests.acceptance.bare_triton import BareTriton
 from tests.acceptance.clients import grpc, rest
-from tests.support.processes import Gateway, fetch, until
+from tests.support.processes import Gateway, fetch, triton_statistics, until
 from tests.support.versions import MODEL, publish, switch
 
 FAST = {"registry.poll_interval_ms": 200, "registry.drain_limit_ms": 5000, "registry.orphan_age_ms": 1000}
@@ -72,7 +72,7 @@ def detail(gateway: Gateway, number: int) -> str:
 
 
 def loaded(address: str) -> set[str]:
-    return {model["name"] for model in json.loads(fetch(f"{address}/v2/models/stats"))["model_stats"]}
+    return set(triton_statistics(address))
 
 
 def switch_to_damaged(root: Path, number: int, path: Path, content: bytes) -> None:

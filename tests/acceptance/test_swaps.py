@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import pytest
 
 from tests.acceptance.swap_client import PROTOCOLS
-from tests.support.processes import ROOT, Gateway, fetch, read_line, until
+from tests.support.processes import ROOT, Gateway, fetch, read_line, triton_statistics, until
 from tests.support.versions import MODEL, publish
 
 SWAPS = int(os.environ.get("SLUICE_SWAPS", "20"))
@@ -86,8 +86,7 @@ def serves(gateway: Gateway, number: int, seconds: float = 20) -> None:
 
 def loaded(gateway: Gateway) -> set[str]:
     """Returns what the gateway's own Triton has loaded."""
-    stats = json.loads(fetch(f"{gateway.ready['triton_http']}/v2/models/stats"))
-    return {model["name"] for model in stats["model_stats"]}
+    return set(triton_statistics(gateway.ready["triton_http"]))
 
 
 def memory(gateway: Gateway) -> int:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -56,6 +57,25 @@ def fetch(url: str, body: bytes | None = None, seconds: float = 10) -> bytes:
     with urllib.request.urlopen(f"http://{url}", body, timeout=seconds) as answer:
         content: bytes = answer.read()
         return content
+
+
+def triton_statistics(address: str) -> dict[str, dict[str, Any]]:
+    """Returns by name what a Triton, at its HTTP address, counted of each model that is loaded there.
+
+    Triton lists the models and then asks each of them: 503 if one goes between, so that it must be asked again.
+    """
+
+    def ask() -> bytes | None:
+        try:
+            return fetch(f"{address}/v2/models/stats")
+        except urllib.error.HTTPError as error:
+            with error:
+                if error.code != 503:
+                    raise
+            return None
+
+    found = json.loads(until(ask, 10, f"{address} counts its models"))["model_stats"]
+    return {model["name"]: model["inference_stats"] for model in found}
 
 
 def alive(pid: int) -> bool:
