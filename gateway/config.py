@@ -172,6 +172,9 @@ class TritonConfig:
         True, "While a version of the embedded Triton is loaded or unloaded, and 2 s longer, the event loop and "
         "Triton's own threads run in SCHED_RR, if the system permits it (CAP_SYS_NICE or RLIMIT_RTPRIO) and has two "
         "processors.")
+    shared_memory_bytes: int = _setting(
+        64 * MIB, "Memory through which large batches reach the embedded Triton, at most a quarter of what is free in "
+        "/dev/shm; made when first needed. 0: everything travels in messages.", minimum=0, maximum=16 * GIB)
     log_bytes: int = _setting(8 * MIB, "Size at which the embedded Triton's log is rotated at a start.",
                               minimum=64 * KIB, maximum=GIB)
 

@@ -14,6 +14,7 @@ from gateway.app.folder_lock import FolderInUse, FolderLock
 from gateway.backends.device import Device
 from gateway.backends.device_probe import probe
 from gateway.backends.precedence import Precedence
+from gateway.backends.shared_inputs import SharedInputs
 from gateway.backends.triton import TritonBackend
 from gateway.backends.triton_channel import TritonChannel
 from gateway.backends.triton_control import LoadedModels, TritonControl
@@ -55,6 +56,7 @@ class Backends:
         self._lock: FolderLock | None = None
         self._source: RegistrySource | None = None
         self.process: TritonProcess | None = None
+        self._shared: SharedInputs | None = None
         self.repository: Path | None = None
         self.replicas: list[Replica] = []
 
@@ -135,7 +137,7 @@ class Backends:
             clock=self._clock,
             spawn=self._tasks.spawn,
             sleep=pause,
-            on_exit=lambda reason: on_lost(self.replicas[0]),
+            on_exit=lambda reason: self._embedded_died(on_lost),
         )
         await self.process.start()
         # Only now: until it has started, the folder may belong to another gateway that is still running.
@@ -145,7 +147,16 @@ class Backends:
         server = self.process
         precedence = Precedence(lambda: server.server_pid, self._clock) if triton.realtime_swaps else None
         control = TritonControl(channel, names, placement, pause, triton.load_timeout_ms * _MILLISECOND, precedence)
-        self.replicas.append(Replica("embedded", TritonBackend(channel, names), control))
+        if triton.shared_memory_bytes:
+            self._shared = SharedInputs(
+                f"{server.shm_prefix}inputs", triton.shared_memory_bytes, control.share_memory, self._tasks.spawn
+            )
+        self.replicas.append(Replica("embedded", TritonBackend(channel, names, self._shared), control))
+
+    def _embedded_died(self, on_lost: Callable[[Replica], None]) -> None:
+        if self._shared is not None:
+            self._shared.lose()
+        on_lost(self.replicas[0])
 
     def _add_remote(self, address: str) -> None:
         try:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from gateway.backends.shared_inputs import Placed, SharedInputs
 from gateway.backends.triton_channel import Outcome, TritonChannel
+from gateway.backends.triton_errors import BackendUnreachable
 from gateway.backends.triton_names import TritonNames
 from gateway.errors import GatewayError
 from gateway.ports import BackendRequest, BackendResponse, Cancellable
@@ -12,14 +14,19 @@ from gateway.versions import ModelVersion
 from gateway.wire.proto_backend import BackendRequestEncoder, BackendResponseDecoder
 
 Done = Callable[[BackendResponse | GatewayError], None]
+_UNKNOWN_REGION = "shared memory region"
 
 
 class TritonBackend:
-    """Implements `ports.InferenceBackend` on a channel. Remembers the encoded beginnings of messages (bounded)."""
+    """Implements `ports.InferenceBackend` on a channel. Remembers the encoded beginnings of messages (bounded).
 
-    def __init__(self, channel: TritonChannel, names: TritonNames) -> None:
+    `shared` is where large inputs are placed for a Triton on this machine.
+    """
+
+    def __init__(self, channel: TritonChannel, names: TritonNames, shared: SharedInputs | None = None) -> None:
         self._channel = channel
         self._names = names
+        self._shared = shared
         self._encoder, self._decoder = BackendRequestEncoder(), BackendResponseDecoder()
         self._encode, self._decode = self._encoder.encode, self._decoder.decode
         self._known: dict[ModelVersion, tuple[str, str]] = {}
@@ -30,8 +37,38 @@ class TritonBackend:
 
     def infer(self, request: BackendRequest, done: Done) -> Cancellable:
         """Starts one execution; see `ports.InferenceBackend.infer`."""
+        shared = self._shared
+        if shared is not None and (placed := shared.place(request)) is not None:
+            return self._infer_placed(request, placed, shared, done)
         name, version = self._name(request.version)
-        body = self._encode(name, version, request)
+        return self._channel.execute(self._encode(name, version, request), self._hearing(done))
+
+    def forget(self, version: ModelVersion) -> None:
+        """See `ports.InferenceBackend.forget`."""
+        name, _ = self._names(version)
+        self._known.pop(version, None)
+        self._encoder.forget(name)
+        self._decoder.forget(name)
+
+    def _infer_placed(self, request: BackendRequest, placed: Placed, shared: SharedInputs, done: Done) -> Cancellable:
+        name, version = self._name(request.version)
+        hearing = self._hearing(done)
+
+        def answered(outcome: Outcome) -> None:
+            if isinstance(outcome, GatewayError) and _UNKNOWN_REGION in outcome.message:
+                # Somebody had Triton forget it. Nothing was executed, and a repetition goes another way.
+                shared.lose(placed.region)
+                outcome = BackendUnreachable("the backend has lost its shared memory", unprocessed=True)
+            hearing(outcome)
+
+        try:
+            body = self._encoder.encode_placed(name, version, request, placed.region.name, placed.ranges)
+            return self._channel.execute(body, answered, lambda: shared.release(placed))
+        except BaseException:
+            shared.release(placed)
+            raise
+
+    def _hearing(self, done: Done) -> Callable[[Outcome], None]:
         decode = self._decode
 
         def answered(outcome: Outcome) -> None:
@@ -45,14 +82,7 @@ class TritonBackend:
             else:
                 done(response)
 
-        return self._channel.execute(body, answered)
-
-    def forget(self, version: ModelVersion) -> None:
-        """See `ports.InferenceBackend.forget`."""
-        name, _ = self._names(version)
-        self._known.pop(version, None)
-        self._encoder.forget(name)
-        self._decoder.forget(name)
+        return answered
 
     def _name(self, version: ModelVersion) -> tuple[str, str]:
         name = self._known.get(version)

@@ -92,12 +92,16 @@ class TritonChannel:
         except Http2Unavailable:
             raise BackendUnreachable("the backend cannot be reached", unprocessed=True) from None
 
-    def execute(self, framed: Buffer | Sequence[Buffer], done: Done) -> Cancellable:
+    def execute(
+        self, framed: Buffer | Sequence[Buffer], done: Done, answered: Callable[[], None] | None = None
+    ) -> Cancellable:
         """Starts one ModelInfer with an already framed message, whole or in pieces; see `call`.
 
         It has no deadline of its own, and giving it up only means that nobody listens any more: see `_Execution`.
+        `answered` is called when Triton has answered, before `done` and also when nobody listens; never where its
+        answer was lost, and it may still be at it.
         """
-        execution = _Execution(self._unheard, done)
+        execution = _Execution(self._unheard, done, answered)
         try:
             execution.stream = self._pool.request(self._head(b"ModelInfer", None), framed, execution.answered)
         except Http2Unavailable:
@@ -163,14 +167,17 @@ class _Execution:
     of more than 64 such calls is really reset: a server that answers none of them has nothing left to lose.
     """
 
-    __slots__ = ("_done", "_unheard", "stream")
+    __slots__ = ("_answered", "_done", "_unheard", "stream")
 
-    def __init__(self, unheard: dict[_Execution, None], done: Done) -> None:
+    def __init__(self, unheard: dict[_Execution, None], done: Done, answered: Callable[[], None] | None) -> None:
         self._unheard = unheard
         self._done: Done | None = done
+        self._answered = answered
         self.stream: Cancellable | None = None
 
     def answered(self, result: ClientResult) -> None:
+        if self._answered is not None and (result.error is None or not result.processed):
+            self._answered()
         done, self._done, self.stream = self._done, None, None
         if done is None:
             self._unheard.pop(self, None)

@@ -162,6 +162,10 @@ class TritonControl:
             config=config.SerializeToString(deterministic=True),
         )
 
+    async def share_memory(self, name: str, nbytes: int) -> None:
+        """Has Triton map the whole of a shared memory file on its machine, under the same name. Raises GatewayError."""
+        await self._channel.unary(b"SystemSharedMemoryRegister", codec.encode_shared_memory(name, nbytes), _ASK)
+
     async def server_ready(self) -> bool:
         """Whether Triton itself answers and says so."""
         try:

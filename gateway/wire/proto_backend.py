@@ -1,11 +1,14 @@
 """The gateway as Triton's client: a BackendRequest becomes a gRPC body, a gRPC body becomes a BackendResponse.
 
 Requests: names, types, shapes, requested outputs and parameters are encoded once for each (model, head, shapes); the
-tensors of all members are joined once, straight into the body. Responses: the description of the outputs is looked up
-by its bytes, so equal descriptions are the identical tuple; raw outputs are views of the body.
+tensors of all members are joined once, straight into the body, or lie in shared memory and are only pointed at.
+Responses: the description of the outputs is looked up by its bytes, so equal descriptions are the identical tuple; raw
+outputs are views of the body.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from google.protobuf.message import DecodeError
 
@@ -14,7 +17,7 @@ from gateway.errors import ErrorCode, GatewayError
 from gateway.messages import Parameters, RequestedOutput, RequestHead
 from gateway.ports import BackendRequest, BackendResponse
 from gateway.tensors import DATATYPES, Buffer, TensorSpec
-from gateway.wire.grpc_frames import frame_prefix, unframe
+from gateway.wire.grpc_frames import PREFIX_BYTES, frame_prefix, unframe
 from gateway.wire.interning import Generations
 from gateway.wire.proto_parameters import parameter_entry, read_parameters, write_parameters
 from gateway.wire.proto_responses import tensor_fields
@@ -24,6 +27,8 @@ from gateway.wire.wire_format import Unusual, delimited, scan, varint
 _RAW_INPUT = b"\x3a"
 _ID_TAG = 0x1A
 _RAW_OUTPUT_TAG = 0x32
+_OFFSET_BYTES = 5
+"""Of an offset in shared memory, always, so that a remembered body is completed in place."""
 _OWN_PARAMETERS = frozenset({"timeout", "priority", "binary_data_output"})
 """Request parameters that are the gateway's business and are not handed on to Triton."""
 _OWN_PREFIX = "sluice_"
@@ -37,10 +42,11 @@ _OWN_INPUT_PARAMETERS = frozenset({"binary_data_size"})
 class BackendRequestEncoder:
     """Encodes executions for Triton; remembers (bounded) what does not change between them."""
 
-    __slots__ = ("_known",)
+    __slots__ = ("_known", "_placed")
 
     def __init__(self, entries: int = 4096) -> None:
         self._known: Generations[bytes] = Generations(entries)
+        self._placed: Generations[tuple[bytes, list[int]]] = Generations(entries)
 
     def encode(self, triton_name: str, triton_version: str, request: BackendRequest) -> list[Buffer]:
         """Returns a gRPC body in pieces: the five-byte prefix and the ModelInferRequest, tensors as they are.
@@ -67,24 +73,90 @@ class BackendRequestEncoder:
         pieces[0] = frame_prefix(length)
         return pieces
 
+    def encode_placed(
+        self,
+        triton_name: str,
+        triton_version: str,
+        request: BackendRequest,
+        region: str,
+        ranges: Sequence[tuple[int, int]],
+    ) -> Buffer:
+        """Returns a gRPC body whose tensors are in the shared memory `region`, at these (offset, bytes) by input."""
+        head = request.head
+        key = (triton_name, triton_version, head, request.shapes, region)
+        known = self._placed.young.get(key)
+        if known is None:
+            known = self._placed.get(key)
+            if known is None:
+                sizes = [size for _, size in ranges]
+                known = _placed_body(triton_name, triton_version, head, request.shapes, region, sizes)
+                if not request.once:
+                    self._placed.put(key, known, len(known[0]))
+        body = bytearray(known[0])
+        for at, (offset, _) in zip(known[1], ranges, strict=True):
+            body[at : at + _OFFSET_BYTES] = _wide_varint(offset)
+        return body
+
     def forget(self, triton_name: str) -> None:
         """Forgets what was remembered of a model that Triton no longer has."""
-        self._known.discard(lambda key: key[0] == triton_name)  # type: ignore[index]
+        for remembered in (self._known, self._placed):
+            remembered.discard(lambda key: key[0] == triton_name)  # type: ignore[index]
 
 
 def _request_fields(name: str, version: str, head: RequestHead, shapes: tuple[tuple[int, ...], ...]) -> bytes:
+    pieces = [_model_fields(name, version, head)]
+    pieces += [
+        delimited(0x2A, _input_fields(head, spec, shape)) for spec, shape in zip(head.inputs, shapes, strict=True)
+    ]
+    pieces += [delimited(0x32, _requested(output)) for output in head.outputs]
+    return b"".join(pieces)
+
+
+def _placed_body(
+    name: str, version: str, head: RequestHead, shapes: tuple[tuple[int, ...], ...], region: str, sizes: Sequence[int]
+) -> tuple[bytes, list[int]]:
+    """Returns a whole body with offsets of zero, and where in it each input's offset is."""
+    message = _model_fields(name, version, head)
+    places = []
+    for spec, shape, size in zip(head.inputs, shapes, sizes, strict=True):
+        fields = _input_fields(head, spec, shape)
+        fields += parameter_entry(0x22, "shared_memory_region", region)
+        fields += parameter_entry(0x22, "shared_memory_byte_size", size)
+        # Last, so that the offset is at the very end of the input.
+        offset = delimited(0x0A, b"shared_memory_offset") + delimited(0x12, b"\x10" + _wide_varint(0))
+        message += delimited(0x2A, fields + delimited(0x22, offset))
+        places.append(PREFIX_BYTES + len(message) - _OFFSET_BYTES)
+    message += b"".join([delimited(0x32, _requested(output)) for output in head.outputs])
+    return frame_prefix(len(message)) + message, places
+
+
+def _wide_varint(value: int) -> bytes:
+    """Returns a varint of always five bytes (35 bits), the upper ones zero where they are not needed."""
+    return bytes(
+        (
+            value & 0x7F | 0x80,
+            value >> 7 & 0x7F | 0x80,
+            value >> 14 & 0x7F | 0x80,
+            value >> 21 & 0x7F | 0x80,
+            value >> 28,
+        )
+    )
+
+
+def _model_fields(name: str, version: str, head: RequestHead) -> bytes:
     pieces = [delimited(0x0A, name.encode())]
     if version:
         pieces.append(delimited(0x12, version.encode()))
     pieces.append(write_parameters(0x22, {k: v for k, v in head.parameters.items() if not _own(k)}))
-    for spec, shape in zip(head.inputs, shapes, strict=True):
-        own = head.input_parameters.get(spec.name)
-        fields = tensor_fields(spec.name, spec.datatype.value, shape)
-        if own:
-            fields += write_parameters(0x22, {k: v for k, v in own.items() if not _own_of_input(k)})
-        pieces.append(delimited(0x2A, fields))
-    pieces += [delimited(0x32, _requested(output)) for output in head.outputs]
     return b"".join(pieces)
+
+
+def _input_fields(head: RequestHead, spec: TensorSpec, shape: tuple[int, ...]) -> bytes:
+    own = head.input_parameters.get(spec.name)
+    fields = tensor_fields(spec.name, spec.datatype.value, shape)
+    if own:
+        fields += write_parameters(0x22, {k: v for k, v in own.items() if not _own_of_input(k)})
+    return fields
 
 
 def _own(name: str) -> bool:

@@ -141,6 +141,11 @@ def encode_unload(name: str, *, unload_dependents: bool = False) -> bytes:
     return _encoded(request)
 
 
+def encode_shared_memory(name: str, nbytes: int) -> bytes:
+    """Returns a SystemSharedMemoryRegisterRequest for the whole of a file of that name, as shm_open(3) knows it."""
+    return _encoded(pb.SystemSharedMemoryRegisterRequest(name=name, key=f"/{name}", byte_size=nbytes))
+
+
 def encode_repository_index_request(*, ready: bool = False) -> bytes:
     """Returns a RepositoryIndexRequest; `ready` asks only for models that are ready."""
     return _encoded(pb.RepositoryIndexRequest(ready=ready))

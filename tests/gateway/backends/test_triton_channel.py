@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from gateway.backends.triton_channel import Outcome, TritonChannel
 from gateway.engine.tasks import TaskGroup
+from gateway.errors import GatewayError
 from gateway.ports import Cancellable
 from gateway.transport.http2 import Http2Limits, Http2Server, ServerStream
 from gateway.wire.grpc_frames import frame
@@ -101,5 +102,27 @@ def test_executions_that_nobody_waits_for_are_bounded() -> None:
             await until(lambda: len(slow.resets) == 3)
             assert slow.resets == [b"0", b"1", b"2"]
             assert not heard
+
+    run(test)
+
+
+def test_that_triton_has_done_with_an_execution_is_told_once_and_only_if_it_is_sure() -> None:
+    async def test() -> None:
+        slow, ends, heard = Slow(), list[str](), list[Outcome]()
+        async with connected(slow) as channel:
+            left = channel.execute(frame(b"left"), heard.append, lambda: ends.append("left"))
+            channel.execute(frame(b"stays"), lambda outcome: ends.append("heard"), lambda: ends.append("stays"))
+            channel.execute(frame(b"cut"), heard.append, lambda: ends.append("cut"))
+            await until(lambda: len(slow.held) == 3)
+            left.cancel()
+            assert ends == []
+            slow.answer(0)
+            await until(lambda: ends == ["left"])
+            slow.answer(1)
+            await until(lambda: len(ends) == 3)
+            assert ends == ["left", "stays", "heard"], "before the outcome"
+        await until(lambda: len(heard) == 1)
+        assert isinstance(heard[0], GatewayError)
+        assert ends == ["left", "stays", "heard"], "nobody knows what became of the last one"
 
     run(test)

@@ -57,11 +57,36 @@ def test_the_gateways_own_parameters_stay_here() -> None:
     assert message.model_version == "9"
 
 
+@given(st.lists(st.integers(0, (1 << 35) - 1), min_size=2, max_size=2), st.integers(1, 3))
+def test_an_execution_in_shared_memory_says_where_each_input_is(offsets: list[int], members: int) -> None:
+    encoder = BackendRequestEncoder()
+    sizes = (2 * members, 5 * members)
+    for places in (offsets, offsets[::-1]):
+        body = encoder.encode_placed(
+            "m.v4", "1", request(members), "region", list(zip(places, sizes, strict=True))
+        )  # fmt: skip
+        message = pb.ModelInferRequest.FromString(bytes(unframe(body)))
+        found = [{name: p.WhichOneof("parameter_choice") for name, p in t.parameters.items()} for t in message.inputs]
+        assert all(kinds["shared_memory_offset"] == "int64_param" for kinds in found)
+        assert [t.parameters["shared_memory_offset"].int64_param for t in message.inputs] == places
+        assert [t.parameters["shared_memory_byte_size"].int64_param for t in message.inputs] == list(sizes)
+        assert {t.parameters["shared_memory_region"].string_param for t in message.inputs} == {"region"}
+        assert not message.raw_input_contents
+        for tensor in message.inputs:
+            for name in ("region", "offset", "byte_size"):
+                del tensor.parameters[f"shared_memory_{name}"]
+        plain = pb.ModelInferRequest.FromString(bytes(unframe(b"".join(encoder.encode("m.v4", "1", request(members))))))
+        del plain.raw_input_contents[:]
+        assert message == plain, "all else is the same"
+
+
 def test_remembered_prefixes_are_bounded() -> None:
     encoder = BackendRequestEncoder(entries=8)
     for members in range(1, 60):
         encoder.encode("m.v4", "", request(members))
+        encoder.encode_placed("m.v4", "", request(members), "region", [(0, 1), (1, 1)])
     assert len(encoder._known) <= 8
+    assert len(encoder._placed) <= 8
 
 
 def test_parameters_of_an_answer() -> None:
@@ -81,12 +106,15 @@ def test_what_is_remembered_of_a_version_is_forgotten() -> None:
     encoder, decoder = BackendRequestEncoder(), BackendResponseDecoder()
     for name in ("m.v4", "m.v41"):
         encoder.encode(name, "1", request())
+        encoder.encode_placed(name, "1", request(), "region", [(0, 1), (1, 1)])
         message = pb.ModelInferResponse(model_name=name, model_version="1", raw_output_contents=[b"12"])
         message.outputs.add(name="y", datatype="UINT8").shape.extend([1, 2])
         decoder.decode(message.SerializeToString())
     encoder.forget("m.v4")
     decoder.forget("m.v4")
-    assert (len(encoder._known), len(decoder._known)) == (1, 1), "what belongs to version 41 stays"
+    assert (len(encoder._known), len(encoder._placed), len(decoder._known)) == (1, 1, 1), (
+        "what belongs to version 41 stays"
+    )
 
 
 def answer(cases: list[Case], *, typed: bool = False) -> pb.ModelInferResponse:
