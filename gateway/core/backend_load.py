@@ -36,6 +36,14 @@ class BackendLoad:
         """Whether a batch sent now would execute at once."""
         return len(self._flight) < self._instances
 
+    @property
+    def typical_rows(self) -> int:
+        """The rows of a batch in flight, on average, rounded up; 0 while an instance is idle."""
+        flight = self._flight
+        if len(flight) < self._instances:
+            return 0
+        return -(-sum([rows for rows, _ in flight]) // len(flight))
+
     def sync(self, busy: int, now: Instant) -> int:
         """Takes over how many batches are in flight; if fewer than before, the oldest ended just now.
 

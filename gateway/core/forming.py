@@ -11,7 +11,7 @@ from gateway.core.backend_load import BackendLoad
 from gateway.core.cost_profile import CostProfile
 from gateway.core.lanes import Group, Lane
 from gateway.core.plans import BatchLimits, BatchReason, QueueItem
-from gateway.core.staging import Staging
+from gateway.core.staging import BRIEF, Staging
 from gateway.messages import Instant
 
 _EXPLORE_EVERY = 64
@@ -45,14 +45,18 @@ class BatchFormer:
         rows and `nbytes` bytes are in the whole queue."""
         limits, rows = self._limits, group.rows
         delay = limits.max_queue_delay if self._load.busy else 0
-        if rows >= self.cap or not limits.batchable or (self.staging.quick and not delay):
+        staging = self.staging
+        if rows >= self.cap or not limits.batchable or (staging.quick and not delay and not staging.lingers(waiting)):
             return now
         nbytes = nbytes * rows // waiting
         if group.signature is None or nbytes >= limits.max_batch_bytes:
             return now  # it does not grow
         until = now
-        if not self.staging.quick and not self.starving:
-            until = self.staging.hold_until(rows, waiting, nbytes, now)
+        if not self.starving:
+            if not staging.quick:
+                until = staging.hold_until(rows, waiting, nbytes, now)
+            elif staging.lingers(waiting):
+                until = group.since + BRIEF
         if delay:
             until = max(until, group.since + delay)
         if until <= now:

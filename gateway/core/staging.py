@@ -9,8 +9,13 @@ who once travelled in two batches would do so for ever. That leaves an instance 
 where the profile says that it pays, and only as long as callers do come back: `_luck` counts, and one round in 32 tries
 again.
 
-Quick models are left alone: a hold is worth nothing below the grain of timers. Invariants: nothing is held without
-evidence about what runs; no hold is longer than what runs is expected to take, and a quarter of that, and `_MOST`.
+Quick models are left alone: a hold is worth nothing below the grain of timers. All but the briefest, where what a batch
+costs the gateway and the backend counts for more than what it executes: there a batch *lingers* behind one that runs
+until that one ends, unless it is as large itself. So at a low load, when batches have two or three rows, there are
+fewer of them, and the processors have time for each.
+
+Invariants: nothing is held without evidence about what runs, or beside an idle instance but to gather; no timed hold is
+longer than what runs is expected to take, and a quarter of that, and `_MOST`.
 """
 
 from __future__ import annotations
@@ -33,6 +38,11 @@ _WORTH = 32
 _SHARE, _LEAST, _MOST = 32, 500_000, 1_000_000
 """Callers may take this part of an execution to come back, within these bounds."""
 _MOST_LUCK, _FIRST_LUCK, _TRY_EVERY = 8, 2, 32
+BRIEF: Nanos = 2_000_000
+"""Below this an execution is brief. Above, the way there, which is not gone while something lingers, costs more than
+fewer batches save. Nothing lingers longer either: what runs then takes longer than it should."""
+_ENOUGH = 8
+"""So many rows leave at once: from there on most of a batch's cost is that of its rows (docs/performance-notes.md)."""
 _UNMIXED = 16
 """So many batches in a row must have had one signature: callers of another one cannot join."""
 
@@ -42,7 +52,7 @@ class Staging:
 
     __slots__ = (
         "_came", "_load", "_luck", "_mixed", "_profile", "_round", "_row_bytes", "_signature", "_until", "_wanted",
-        "cap", "quick",
+        "brief", "cap", "quick",
     )  # fmt: skip
 
     def __init__(self, profile: CostProfile, load: BackendLoad, cap: int) -> None:
@@ -50,6 +60,7 @@ class Staging:
         self._load = load
         self.cap = cap
         self.quick = True
+        self.brief = False
         self._signature: Hashable = None
         self._mixed = _UNMIXED
         self._round = 0
@@ -63,6 +74,7 @@ class Staging:
         self.cap = cap
         longest = self._profile.mean(cap)
         self.quick = longest is None or longest < QUICK
+        self.brief = longest is not None and longest < BRIEF
 
     def sent(self, plan: BatchPlan, waiting: int) -> None:
         """This batch leaves; `waiting` rows were in the queue, it included."""
@@ -82,6 +94,10 @@ class Staging:
             self._wanted, self._came = together, waiting
             self._until = now + self._patience(together)
         self._round += 1
+
+    def lingers(self, waiting: int) -> bool:
+        """Whether `waiting` rows of a quick model had better be more before they leave behind what runs."""
+        return self.brief and not self._load.idle and waiting < max(_ENOUGH, self._load.typical_rows)
 
     def hold_until(self, rows: int, waiting: int, nbytes: int, now: Instant) -> Instant:
         """Returns until when a batch of `rows` rows and `nbytes` bytes that could grow is held back; `now` or earlier:

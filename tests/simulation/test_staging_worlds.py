@@ -197,20 +197,21 @@ def test_who_waits_here_is_answered_sooner_than_who_was_sent_too_early(
         assert percentile(late, share) < percentile(early, share) * 4 // 5
 
 
-def test_a_quick_model_is_never_held(eager: Callable[[], None]) -> None:
-    scenario = Scenario(items=5000, cost=lambda rows: 200 * US + 10 * US * rows, rate=20_000, travel=100 * US)
+@pytest.mark.parametrize("cost", [3 * MS, 7 * MS])
+def test_a_quick_model_that_is_not_brief_is_never_held(cost: int, eager: Callable[[], None]) -> None:
+    scenario = Scenario(items=3000, cost=lambda rows: cost + 10 * US * rows, rate=2_000, travel=100 * US)
     held = World(scenario, 1).run().trace
     eager()
     assert World(scenario, 1).run().trace == held
 
 
 def queue(cost: dict[int, int], rows: int, **limits: Any) -> Batcher:
-    """Returns a batcher that knows these costs, with a batch of 4 sent at 0 and `rows` rows waiting since 1 ms."""
+    """Returns a batcher of up to 8 rows that knows these costs: 4 rows were sent at 0, so many wait since 1 ms."""
     profile = CostProfile()
     for _ in range(40):
         for size, elapsed in cost.items():
             profile.observe(size, elapsed)
-    batcher = Batcher(BatchLimits(max_rows=8, min_gain_percent=0, **limits), profile)
+    batcher = Batcher(BatchLimits(**{"max_rows": 8, "min_gain_percent": 0} | limits), profile)
     for key in range(4):
         assert batcher.offer(QueueItem(key, 1, 100, "s", 0, 10 * SECOND), 0) is None
     assert [plan.rows for plan in batcher.poll(0, 2, 0).ready] == [4]

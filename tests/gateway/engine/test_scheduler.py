@@ -43,7 +43,8 @@ def test_batches_grow_while_the_backend_is_busy(world: World) -> None:
     waiting = [world.ask((i, i)) for i in range(5)]
     world.clock.settle()
     assert len(world.backend.calls) == 2
-    world.backend.calls[0].echo()
+    for running in world.backend.calls[:2]:
+        running.echo()
     world.clock.settle()
     assert world.backend.calls[2].request.rows == 5
     world.backend.calls[2].echo()
@@ -72,7 +73,8 @@ def test_a_caller_who_leaves_the_queue_is_forgotten(world: World) -> None:
     assert gone.pending is not None
     gone.pending.withdraw()
     gone.pending.withdraw()
-    world.backend.calls[0].echo()
+    for running in world.backend.calls[:2]:
+        running.echo()
     world.clock.settle()
     assert world.backend.calls[2].request.rows == 1
     world.backend.calls[2].echo()
