@@ -28,6 +28,8 @@ ALL_ARMS = (*DELAYS_US, SLUICE)
 _FIRST = ("nice", "-n", "-10") if os.geteuid() == 0 else ()
 """The generator comes first where that is allowed: a model that takes all cores must not delay what is to be sent."""
 _INVALID = 4
+_TRIALS = 3
+"""Pairs in which every direct arm runs; then the slower ones leave, and others get their time."""
 _ATTEMPTS = 2
 
 
@@ -106,11 +108,16 @@ class Session:
     def alternate(
         self, label: str, shoot: Callable[[str], Measured], pairs: int, arms: Sequence[str] = ALL_ARMS
     ) -> Alternated:
-        """Runs every arm `pairs` times in alternating order after a warm-up that is not counted."""
+        """Runs the arms `pairs` times in alternating order after a warm-up that is not counted.
+
+        Of several direct arms the one with the most requests/s in the first pairs goes on.
+        """
         done = Alternated(list(arms))
         for arm in arms:
             shoot(arm)
         for pair in range(pairs):
+            if pair == _TRIALS:
+                arms = [arm for arm in arms if arm in (SLUICE, done.better_direct())]
             for arm in arms if pair % 2 == 0 else arms[::-1]:
                 used = self.arms.watch_cpu()
                 measured = shoot(arm)
@@ -166,12 +173,12 @@ class Alternated:
             self.cpu_us.append(gateway_cpu_s / measured.answers * 1e6)
 
     def better_direct(self) -> str:
-        """Returns the direct arm with the most requests/s over all pairs.
+        """Returns the direct arm with the most requests/s in the pairs that all of them ran.
 
         One setting for the whole run: the better run of each pair would count the machine's good moments twice.
         """
         direct = [arm for arm in self.arms if arm != SLUICE]
-        return max(direct, key=lambda arm: statistics.mean(self.rates[arm]))
+        return max(direct, key=lambda arm: statistics.mean(self.rates[arm][:_TRIALS]))
 
     def ratio(self) -> dict[str, Any]:
         """Returns Sluice over the better direct arm, in pairs, with its interval."""
