@@ -36,6 +36,10 @@ class BackendLoad:
         """Whether a batch sent now would execute at once."""
         return len(self._flight) < self._instances
 
+    def share(self, waiting: int) -> int:
+        """Returns an instance's part of the rows in flight and these, rounded up."""
+        return -(-(sum([rows for rows, _ in self._flight]) + waiting) // self._instances)
+
     @property
     def typical_rows(self) -> int:
         """The rows of a batch in flight, on average, rounded up; 0 while an instance is idle."""

@@ -112,6 +112,8 @@ class BatchFormer:
             if self._capped >= _EXPLORE_EVERY:
                 self._capped = 0
                 return limits.max_rows
+        if limits.instances > 1 and not self.staging.quick:
+            cap = min(cap, self._load.share(group.rows))  # more would keep one busy for long while others run dry
         return cap if cap > head.rows else head.rows
 
     def _gather(self, group: Group, head: QueueItem, limit: int, start: Instant) -> tuple[list[QueueItem], bool]:

@@ -90,7 +90,7 @@ class Staging:
         """Batches with `rows` rows in all have just ended; `waiting` rows are in the queue."""
         self._settle(waiting)
         if self._load.idle and self._pays(rows, waiting):
-            together = min(self.cap, rows + waiting)
+            together = min(self.cap, self._load.share(rows + waiting))
             self._wanted, self._came = together, waiting
             self._until = now + self._patience(together)
         self._round += 1
