@@ -192,7 +192,7 @@ class BatchingConfig:
         256 * MIB, "Tensor bytes that may wait for one model version.", minimum=KIB, maximum=1024 * GIB)
     max_queue_delay_ms: int = _setting(
         0, "How long a batch that could still grow may be held back while the model is busy. Batches of "
-        "slow models are held back without it too, where that makes nobody later.", minimum=0, maximum=60_000)
+        "slow models, and of very quick ones, are held back without it where that pays.", minimum=0, maximum=60_000)
     slots_per_instance: int = _setting(
         2, "Batches in flight for each instance of a model: one running, the others staged.", minimum=1, maximum=64)
     default_priority: int = _setting(

@@ -4,9 +4,10 @@ A batch's tensors are copied once, into a part of one region; the call carries w
 frames, copies and the kernel's way over loopback.
 
 Invariants: a part is written only while no call refers to it, and is free again when Triton has answered the call, also
-one that nobody waits for any more. Where it is not known whether Triton has done with a part (its connection broke) the
-part stays taken until Triton is started anew. Nothing waits for memory: whatever finds no room, or comes before the
-region is registered or after it was lost, travels in the message as ever.
+one that nobody waits for any more. Where it is not known whether Triton has done with a part (its connection broke, or
+the call was reset) the part stays taken until Triton is started anew. Nothing waits for memory: whatever finds no room,
+or comes before the region is registered or after it was lost, travels in the message as ever; if there can be no
+region, everything does until Triton is started anew.
 """
 
 from __future__ import annotations
@@ -92,16 +93,11 @@ class SharedInputs:
         nbytes = sum(map(aligned, sizes))
         if nbytes > len(region.view) // _SHARE or (offset := region.free.take(nbytes)) is None:
             return None
-        view, ranges, begin = region.view, [], offset
-        for chunks, size in zip(request.chunks, sizes, strict=True):
-            at = begin
-            for chunk in chunks:
-                end = at + len(chunk)
-                view[at:end] = chunk
-                at = end
-            ranges.append((begin, size))
-            begin += aligned(size)
-        return Placed(region, ranges, offset, nbytes)
+        try:
+            return Placed(region, _copy(request, sizes, region.view, offset), offset, nbytes)
+        except BaseException:
+            region.free.give(offset, nbytes)
+            raise
 
     def release(self, placement: Placed) -> None:
         """Triton has done with what was placed."""
@@ -131,6 +127,20 @@ class SharedInputs:
             self._region = region
 
 
+def _copy(request: BackendRequest, sizes: list[int], view: memoryview, offset: int) -> list[tuple[int, int]]:
+    """Writes the inputs one after the other; returns where each is."""
+    ranges = []
+    for chunks, size in zip(request.chunks, sizes, strict=True):
+        at = offset
+        for chunk in chunks:
+            end = at + len(chunk)
+            view[at:end] = chunk
+            at = end
+        ranges.append((offset, size))
+        offset += aligned(size)
+    return ranges
+
+
 def _suits(request: BackendRequest, sizes: list[int]) -> bool:
     """Whether all inputs may be placed: not strings, whose elements Triton measures, and not what is empty."""
     return min(sizes) > 0 and all(spec.datatype is not DataType.BYTES for spec in request.head.inputs)
@@ -146,7 +156,7 @@ def _create(name: str, most_bytes: int) -> Region:
     try:
         # All of it now: memory that is not there when it is written to ends the process.
         os.posix_fallocate(file, 0, size)
-        mapped = mmap.mmap(file, size, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
+        mapped = mmap.mmap(file, size)  # its pages one by one as they are used: all at once would hold up the loop
     except BaseException:
         _unlink(name)
         raise

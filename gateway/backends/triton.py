@@ -14,7 +14,8 @@ from gateway.versions import ModelVersion
 from gateway.wire.proto_backend import BackendRequestEncoder, BackendResponseDecoder
 
 Done = Callable[[BackendResponse | GatewayError], None]
-_UNKNOWN_REGION = "shared memory region"
+_UNKNOWN_REGION = "Unable to find shared memory region: '{}'"
+"""What Triton says of a region that it does not know; a model may have other trouble with shared memory."""
 
 
 class TritonBackend:
@@ -51,17 +52,17 @@ class TritonBackend:
         self._decoder.forget(name)
 
     def _infer_placed(self, request: BackendRequest, placed: Placed, shared: SharedInputs, done: Done) -> Cancellable:
-        name, version = self._name(request.version)
         hearing = self._hearing(done)
 
         def answered(outcome: Outcome) -> None:
-            if isinstance(outcome, GatewayError) and _UNKNOWN_REGION in outcome.message:
+            if isinstance(outcome, GatewayError) and _UNKNOWN_REGION.format(placed.region.name) in outcome.message:
                 # Somebody had Triton forget it. Nothing was executed, and a repetition goes another way.
                 shared.lose(placed.region)
                 outcome = BackendUnreachable("the backend has lost its shared memory", unprocessed=True)
             hearing(outcome)
 
         try:
+            name, version = self._name(request.version)
             body = self._encoder.encode_placed(name, version, request, placed.region.name, placed.ranges)
             return self._channel.execute(body, answered, lambda: shared.release(placed))
         except BaseException:

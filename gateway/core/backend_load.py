@@ -18,13 +18,15 @@ class BackendLoad:
     corrects the estimate, so that errors do not add up.
     """
 
-    __slots__ = ("_flight", "_instances", "_profile", "_sent_at")
+    __slots__ = ("_flight", "_instances", "_profile", "_sent_at", "usable")
 
     def __init__(self, instances: int, profile: CostProfile) -> None:
         self._instances = instances
         self._profile = profile
         self._flight: list[tuple[int, Instant | None]] = []
         self._sent_at: Instant | None = None
+        self.usable = instances
+        """Instances that can be reached; fewer while replicas are away."""
 
     @property
     def busy(self) -> int:
@@ -38,7 +40,12 @@ class BackendLoad:
 
     def share(self, waiting: int) -> int:
         """Returns an instance's part of the rows in flight and these, rounded up."""
-        return -(-(sum([rows for rows, _ in self._flight]) + waiting) // self._instances)
+        return -(-(self.rows + waiting) // self.usable)
+
+    @property
+    def rows(self) -> int:
+        """Rows in flight, as far as they are known."""
+        return sum([rows for rows, _ in self._flight])
 
     @property
     def typical_rows(self) -> int:
@@ -46,7 +53,7 @@ class BackendLoad:
         flight = self._flight
         if len(flight) < self._instances:
             return 0
-        return -(-sum([rows for rows, _ in flight]) // len(flight))
+        return -(-self.rows // len(flight))
 
     def sync(self, busy: int, now: Instant) -> int:
         """Takes over how many batches are in flight; if fewer than before, the oldest ended just now.

@@ -8,14 +8,13 @@ Invariants (see `check_invariants`, and tests/simulation):
 * A plan holds items of one signature and never more than max_rows rows or max_batch_bytes bytes (an item that is
   larger than max_batch_bytes by itself travels alone). Queued rows and bytes never exceed their bounds.
 * With a slot free and work waiting, something leaves, unless a batch that could still grow is held back: by a
-  max_queue_delay above zero while the backend is busy, or because sending it now would gain nothing (`staging`, not for
-  quick models); then `wake_at` says until when. An expired item never enters a batch.
+  max_queue_delay above zero while the backend is busy, or because sending it now would gain nothing (`staging`: slow
+  models, and the briefest); then `wake_at` says until when. An expired item never enters a batch.
 * Earliest deadline (shifted by priority) first, between and within signatures; ties by arrival. A batch may be topped
   up with small items that follow one that did not fit; that one then heads the next batch.
 * With evidence in the cost profile, a batch is the largest that its earliest deadline allows, of a slow model no more
-  than one instance's share of what waits and runs, and an item that would
-  be answered too late is shed before it makes others late. Without evidence nothing is shed, unless the event loop
-  itself is late (`pace`).
+  than one instance's share of what waits and runs; and an item that would be answered too late is shed before it makes
+  others late. Without evidence nothing is shed, unless the event loop itself is late (`pace`).
 """
 
 from __future__ import annotations
@@ -174,13 +173,17 @@ class Batcher:
 
     # -- decisions --------------------------------------------------------------------------------------------------
 
-    def poll(self, now: Instant, free_slots: int, busy_slots: int, *, starving: bool = False) -> PollResult:
+    def poll(
+        self, now: Instant, free_slots: int, busy_slots: int, *, starving: bool = False, usable: int | None = None
+    ) -> PollResult:
         """Decides what leaves now; at most `free_slots` plans. `busy_slots` are those with a batch in them.
 
-        `starving`: of several replicas one has nothing to do, whatever the others have.
+        `starving`: of several replicas one has nothing to do, whatever the others have. `usable`: so many instances can
+        be reached (None: all).
         """
         result = PollResult([], [], [], None)
         self._former.starving = starving
+        self._load.usable = usable or self._limits.instances
         ended = self._load.sync(busy_slots, now)
         if ended and not self._former.staging.quick:
             self._former.staging.ended(ended, self._rows, now)
@@ -254,7 +257,7 @@ class Batcher:
                 result.ready.append(plan)
                 free_slots -= 1
                 self._load.sent(plan.rows, now)
-                if not former.staging.quick:
+                if not former.staging.quick or former.staging.brief:
                     former.staging.sent(plan, self._rows + plan.rows)
             if group.count:
                 following = group.head()

@@ -55,7 +55,7 @@ class BatchFormer:
         if not self.starving:
             if not staging.quick:
                 until = staging.hold_until(rows, waiting, nbytes, now)
-            elif staging.lingers(waiting):
+            elif not delay and staging.lingers(waiting):
                 until = group.since + BRIEF
         if delay:
             until = max(until, group.since + delay)
@@ -94,7 +94,8 @@ class BatchFormer:
                         group.strike(item)
                         shed.append(item)
                     continue
-            reason = BatchReason.DRAIN if draining else self._reason(group, blocked, limit < cap, now)
+            cut = blocked and cap < self.cap and limit == cap  # by an instance's share: it is not full
+            reason = BatchReason.DRAIN if draining else self._reason(group, blocked and not cut, limit < cap, now)
             for item in chosen:
                 group.rows -= item.rows
             group.count -= len(chosen)

@@ -11,11 +11,12 @@ again.
 
 Quick models are left alone: a hold is worth nothing below the grain of timers. All but the briefest, where what a batch
 costs the gateway and the backend counts for more than what it executes: there a batch *lingers* behind one that runs
-until that one ends, unless it is as large itself. So at a low load, when batches have two or three rows, there are
-fewer of them, and the processors have time for each.
+until that one ends, unless it has enough rows, or nobody is left who could join: others have other signatures, or as
+many rows are here as were lately at the most. So at a low load, when batches have two or three rows, there are fewer
+of them, and the processors have time for each.
 
-Invariants: nothing is held without evidence about what runs, or beside an idle instance but to gather; no timed hold is
-longer than what runs is expected to take, and a quarter of that, and `_MOST`.
+Invariants: nothing is held without evidence about what runs, or beside an idle instance but to gather; no hold is
+longer than what runs is expected to take, and a quarter of that, and `_MOST`; nothing lingers longer than `BRIEF`.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ BRIEF: Nanos = 2_000_000
 fewer batches save. Nothing lingers longer either: what runs then takes longer than it should."""
 _ENOUGH = 8
 """So many rows leave at once: from there on most of a batch's cost is that of its rows (docs/performance-notes.md)."""
+_CROWD_OF = 64
+"""How many executions long it is remembered how many rows were here at once."""
 _UNMIXED = 16
 """So many batches in a row must have had one signature: callers of another one cannot join."""
 
@@ -51,8 +54,8 @@ class Staging:
     """Says until when a batch is held back. `cap` is the size beyond which it would not grow."""
 
     __slots__ = (
-        "_came", "_load", "_luck", "_mixed", "_profile", "_round", "_row_bytes", "_signature", "_until", "_wanted",
-        "brief", "cap", "quick",
+        "_came", "_crowd", "_executions", "_load", "_luck", "_mixed", "_present", "_profile", "_round", "_row_bytes",
+        "_signature", "_until", "_wanted", "brief", "cap", "quick",
     )  # fmt: skip
 
     def __init__(self, profile: CostProfile, load: BackendLoad, cap: int) -> None:
@@ -67,6 +70,7 @@ class Staging:
         self._row_bytes = 0
         self._luck = _FIRST_LUCK
         self._until: Instant = 0
+        self._executions = self._crowd = self._present = 0
         self._wanted = self._came = 0
 
     def consult_profile(self, cap: int) -> None:
@@ -75,6 +79,9 @@ class Staging:
         longest = self._profile.mean(cap)
         self.quick = longest is None or longest < QUICK
         self.brief = longest is not None and longest < BRIEF
+        self._executions += 1
+        if self._executions >= _CROWD_OF:
+            self._executions, self._crowd, self._present = 0, self._present, 0
 
     def sent(self, plan: BatchPlan, waiting: int) -> None:
         """This batch leaves; `waiting` rows were in the queue, it included."""
@@ -89,15 +96,21 @@ class Staging:
     def ended(self, rows: int, waiting: int, now: Instant) -> None:
         """Batches with `rows` rows in all have just ended; `waiting` rows are in the queue."""
         self._settle(waiting)
-        if self._load.idle and self._pays(rows, waiting):
-            together = min(self.cap, self._load.share(rows + waiting))
+        together = min(self.cap, self._load.share(rows + waiting))
+        if self._load.idle and together > waiting and self._pays(rows, waiting):
             self._wanted, self._came = together, waiting
             self._until = now + self._patience(together)
         self._round += 1
 
     def lingers(self, waiting: int) -> bool:
         """Whether `waiting` rows of a quick model had better be more before they leave behind what runs."""
-        return self.brief and not self._load.idle and waiting < max(_ENOUGH, self._load.typical_rows)
+        load = self._load
+        if not self.brief or self._mixed or load.idle:
+            return False
+        present = load.rows + waiting
+        self._present = max(self._present, present)
+        # As many as lately at the most: nobody is left to come, as with callers who wait for their answers.
+        return waiting < max(_ENOUGH, load.typical_rows) and present < max(self._present, self._crowd)
 
     def hold_until(self, rows: int, waiting: int, nbytes: int, now: Instant) -> Instant:
         """Returns until when a batch of `rows` rows and `nbytes` bytes that could grow is held back; `now` or earlier:

@@ -37,6 +37,11 @@ class Flights:
         replicas = self.replicas
         return len(replicas.replicas) > 1 and replicas.starving(self.version, self._instances)
 
+    def usable(self) -> int | None:
+        """How many instances can be reached; None: there is one replica, or none to reach."""
+        replicas = self.replicas
+        return self._instances * replicas.ready(self.version) or None if len(replicas.replicas) > 1 else None
+
     def next_replica(self) -> Replica | None:
         """Returns where the next batch would go; None when no slot is free."""
         return self.replicas.best(self.version, self._slots)

@@ -104,6 +104,10 @@ class ReplicaSet:
                 if not busy:
                     del batch.replica.in_flight[version]
 
+    def ready(self, version: ModelVersion) -> int:
+        """Returns how many replicas could take `version` now or as soon as a slot is free."""
+        return sum(version in replica.ready_versions and replica.backend.available for replica in self.replicas)
+
     def reachable(self, version: ModelVersion) -> bool:
         """Whether any replica could take `version` now or as soon as a slot is free."""
-        return any(version in replica.ready_versions and replica.backend.available for replica in self.replicas)
+        return self.ready(version) > 0

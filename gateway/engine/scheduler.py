@@ -145,7 +145,10 @@ class VersionScheduler:
             while free and (again := self._repeats.next()) is not None:
                 self._send(again, now)
                 free -= 1
-            result = self.batcher.poll(now, free, len(self.in_flight), starving=self.flights.starving())
+            flights = self.flights
+            result = self.batcher.poll(
+                now, free, len(self.in_flight), starving=flights.starving(), usable=flights.usable()
+            )  # fmt: skip
             for key in result.expired:
                 self._fail(self.pending[key], expired("while queued"), now)
             for pending in [self.pending[key] for key in result.shed]:

@@ -211,7 +211,7 @@ def queue(cost: dict[int, int], rows: int, **limits: Any) -> Batcher:
     for _ in range(40):
         for size, elapsed in cost.items():
             profile.observe(size, elapsed)
-    batcher = Batcher(BatchLimits(**{"max_rows": 8, "min_gain_percent": 0} | limits), profile)
+    batcher = Batcher(BatchLimits(max_rows=8, min_gain_percent=0, **limits), profile)
     for key in range(4):
         assert batcher.offer(QueueItem(key, 1, 100, "s", 0, 10 * SECOND), 0) is None
     assert [plan.rows for plan in batcher.poll(0, 2, 0).ready] == [4]
