@@ -8,6 +8,7 @@ from benchmarks.scenarios.session import Session
 
 CONNECTIONS = (1, 10, 100, 1000)
 _ARMS = ("triton_0us", "sluice")
+_SECONDS = 0.5
 
 
 def run(session: Session) -> None:
@@ -18,7 +19,7 @@ def run(session: Session) -> None:
     for connections in CONNECTIONS:
         done = session.alternate(
             f"{connections} connections",
-            lambda arm, c=connections: session.closed(arm, "small_net", "grpc", tensors, c, 1, 1),
+            lambda arm, c=connections: session.closed(arm, "small_net", "grpc", tensors, c, 1, _SECONDS),
             max(2, session.scale.few() // 2),
             _ARMS,
         )

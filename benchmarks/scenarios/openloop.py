@@ -42,10 +42,11 @@ def added_latency(session: Session) -> None:
     capacity = _capacity(session, _DIRECT)
     rate = 0.3 * capacity
     runs: dict[str, list[dict[str, Any]]] = {_DIRECT: [], "sluice": []}
-    for pair in range(session.scale.few()):
+    seconds = session.scale.open_seconds / 3
+    for pair in range(session.scale.few() * 3 // 2):
         for arm in (_DIRECT, "sluice") if pair % 2 == 0 else ("sluice", _DIRECT):
             runs[arm].append(
-                session.open_loop(arm, "small_net", "grpc", rate, seconds=session.scale.open_seconds / 2, slo_ms=SLO_MS)
+                session.open_loop(arm, "small_net", "grpc", rate, seconds=seconds, slo_ms=SLO_MS, warmup=0.5)
             )
         session.say(
             "  added latency: "

@@ -74,7 +74,7 @@ class Session:
 
     def closed(
         self, arm: str, model: str, protocol: str, tensors: Sequence[Tensor], connections: int, streams: int = 1,
-        seconds: int | None = None,
+        seconds: float | None = None,
     ) -> Measured:  # fmt: skip
         """Measures the most an arm carries. Raises LoadFailed."""
         address, name = self.arms.address(arm, protocol), self.arms.name(arm, model)
@@ -96,7 +96,7 @@ class Session:
             body, length = rest_binary_body(tensors, outputs)
             headers = {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(length)}
         script = wrk_script(self.folder, protocol, body, headers)
-        return wrk(f"http://{address}{infer_path(name, '')}", script, span, connections)
+        return wrk(f"http://{address}{infer_path(name, '')}", script, max(1, round(span)), connections)
 
     def outputs(self, model: str) -> list[str]:
         """Returns the names of a model's outputs."""

@@ -37,7 +37,7 @@ PICTURES = (
     ),
     Comparison(key="image_fp32", model="picture_net", protocol="grpc", connections=4, streams=4, pairs=1.5),
 )
-BERT = (Comparison(key="bert", model="bert_shape", protocol="grpc", connections=2, streams=4, seconds=2),)
+BERT = (Comparison(key="bert", model="bert_shape", protocol="grpc", connections=2, streams=4, pairs=1.5, seconds=2),)
 
 
 def run(session: Session, comparisons: Sequence[Comparison]) -> None:
