@@ -68,10 +68,9 @@ def page(results: Results) -> str:
         f"Measured on {machine['cores']} cores of {machine['cpu']}, Python {machine['python']}, everything on that "
         f"machine: load generator, Sluice and Triton. Comparisons have {scale['pairs']} pairs of runs or more, most of "
         f"{scale['seconds']} s, arms alternating; {results['seconds']} s in all; {results['steal_share']:.1%} of the "
-        "CPU time was stolen by "
-        "other guests of the host. \"Direct\" is the same Triton process spoken to without Sluice, dynamic batching "
-        "on, no delay or 500 us, whichever carried more in the first three pairs; it is sent tensors in messages, as "
-        "clients do. Ratios are of means, with 95 % bootstrap intervals over pairs.\n",
+        "CPU time was stolen by other guests of the host. \"Direct\" is the same Triton process spoken to without "
+        "Sluice, dynamic batching on, no delay or 500 us, whichever carried more in the first three pairs; it is sent "
+        "tensors in messages, as clients do. Ratios are of means, with 95 % bootstrap intervals over pairs.\n",
         *([results["note"] + "\n"] if results.get("note") else []),
         "## Goals\n",
         _goals(results),

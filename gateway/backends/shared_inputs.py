@@ -99,9 +99,9 @@ class SharedInputs:
             region.free.give(offset, nbytes)
             raise
 
-    def release(self, placement: Placed) -> None:
+    def release(self, placed: Placed) -> None:
         """Triton has done with what was placed."""
-        placement.region.free.give(placement.offset, placement.nbytes)
+        placed.region.free.give(placed.offset, placed.nbytes)
 
     def lose(self, region: Region | None = None) -> None:
         """Triton does not know `region` any more (None: any); the next large batch makes a new one."""

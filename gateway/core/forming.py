@@ -46,7 +46,10 @@ class BatchFormer:
         limits, rows = self._limits, group.rows
         delay = limits.max_queue_delay if self._load.busy else 0
         staging = self.staging
-        if rows >= self.cap or not limits.batchable or (staging.quick and not delay and not staging.lingers(waiting)):
+        if rows >= self.cap or not limits.batchable:
+            return now
+        lingers = staging.quick and not delay and staging.lingers(waiting)
+        if staging.quick and not delay and not lingers:
             return now
         nbytes = nbytes * rows // waiting
         if group.signature is None or nbytes >= limits.max_batch_bytes:
@@ -55,7 +58,7 @@ class BatchFormer:
         if not self.starving:
             if not staging.quick:
                 until = staging.hold_until(rows, waiting, nbytes, now)
-            elif not delay and staging.lingers(waiting):
+            elif lingers:
                 until = group.since + BRIEF
         if delay:
             until = max(until, group.since + delay)

@@ -40,7 +40,9 @@ class Flights:
     def usable(self) -> int | None:
         """How many instances can be reached; None: there is one replica, or none to reach."""
         replicas = self.replicas
-        return self._instances * replicas.ready(self.version) or None if len(replicas.replicas) > 1 else None
+        if len(replicas.replicas) == 1:
+            return None
+        return self._instances * replicas.ready(self.version) or None
 
     def next_replica(self) -> Replica | None:
         """Returns where the next batch would go; None when no slot is free."""

@@ -87,6 +87,7 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
     def off() -> None:
         monkeypatch.setattr("gateway.core.staging.QUICK", 1 << 62)
+        monkeypatch.setattr("gateway.core.staging.BRIEF", 0)
 
     return off
 
