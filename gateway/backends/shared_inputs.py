@@ -18,6 +18,7 @@ import itertools
 import logging
 import mmap
 import os
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -114,12 +115,12 @@ class SharedInputs:
     async def _open(self) -> None:
         life, name = self._life, f"{self._prefix}{next(self._numbers)}"
         try:
-            region = await asyncio.to_thread(_create, name, self._most_bytes)
+            region = await _create_in_thread(name, self._most_bytes)
             try:
                 await self._register(name, len(region.view))
             finally:
                 # Both have mapped it, or will not; without a name it goes with them, however they end.
-                await asyncio.to_thread(_unlink, name)
+                _unlink(name)
         except (OSError, GatewayError) as error:
             _log.warning("no memory is shared with Triton, large inputs travel in messages: %s", error)
             return
@@ -144,6 +145,25 @@ def _copy(request: BackendRequest, sizes: list[int], view: memoryview, offset: i
 def _suits(request: BackendRequest, sizes: list[int]) -> bool:
     """Whether all inputs may be placed: not strings, whose elements Triton measures, and not what is empty."""
     return min(sizes) > 0 and all(spec.datatype is not DataType.BYTES for spec in request.head.inputs)
+
+
+async def _create_in_thread(name: str, most_bytes: int) -> Region:
+    """Does what `_create` does without holding up the loop. Cancelled, it leaves no file: a thread ends when it ends,
+    and whoever comes second, it or this, finds the other's mark."""
+    given_up = threading.Event()
+
+    def create() -> Region:
+        region = _create(name, most_bytes)
+        if given_up.is_set():
+            _unlink(name)
+        return region
+
+    try:
+        return await asyncio.to_thread(create)
+    except asyncio.CancelledError:
+        given_up.set()
+        _unlink(name)
+        raise
 
 
 def _create(name: str, most_bytes: int) -> Region:

@@ -83,12 +83,11 @@ def main(arguments: list[str]) -> int:
         # Safe here: this process has one thread.
         preexec_fn=lambda: libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0),
     )
-    _write_state(state_file, int(owner), server.pid)
+    _write_state(state_file, int(owner), server.pid, prefix)
     _watch(server, wake_read)
     status = _end(server, float(grace))
     _kill_rest()
-    for path in glob.glob(f"/dev/shm/{glob.escape(prefix)}*"):
-        _remove(path)
+    remove_shared_memory(prefix)
     _remove(state_file)
     return status
 
@@ -101,11 +100,12 @@ def _note(number: int, _frame: FrameType | None) -> None:
     _stop_requested = _stop_requested or number != signal.SIGCHLD
 
 
-def _write_state(path: str, owner: int, server: int) -> None:
+def _write_state(path: str, owner: int, server: int, shm_prefix: str) -> None:
     state = {
         "owner": [owner, started_at(owner)],
         "shim": [os.getpid(), started_at(os.getpid())],
         "server": [server, started_at(server)],
+        "shm_prefix": shm_prefix,
     }
     with open(path + ".new", "w", encoding="utf-8") as file:
         json.dump(state, file)
@@ -153,6 +153,12 @@ def _kill_rest() -> None:
         except ChildProcessError:
             return
         select.select([], [], [], 0.01)
+
+
+def remove_shared_memory(prefix: str) -> None:
+    """Removes the shared-memory files whose names begin with `prefix`."""
+    for path in glob.glob(f"/dev/shm/{glob.escape(prefix)}*"):
+        _remove(path)
 
 
 def _remove(path: str) -> None:

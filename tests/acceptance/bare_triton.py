@@ -11,6 +11,7 @@ import urllib.error
 from pathlib import Path
 
 from gateway.backends.triton_environment import find_environment
+from gateway.backends.triton_shim import remove_shared_memory
 from tests.support.processes import TRITON_ENVIRONMENT, fetch, until
 
 
@@ -22,6 +23,7 @@ class BareTriton:
         ports = [_free_port() for _ in range(3)]
         self.http, self.grpc = f"127.0.0.1:{ports[0]}", f"127.0.0.1:{ports[1]}"
         self._environment = find_environment(str(TRITON_ENVIRONMENT), folder)
+        self._shm_prefix = f"bare_{os.getpid()}_{ports[0]}_"
         repository = folder / "models"
         repository.mkdir(parents=True, exist_ok=True)
         self._command = [
@@ -30,7 +32,7 @@ class BareTriton:
             "--model-control-mode=explicit",
             "--exit-timeout-secs=2",
             f"--backend-directory={self._environment.backends}",
-            f"--backend-config=python,shm-region-prefix-name=bare_{os.getpid()}_{ports[0]}_",
+            f"--backend-config=python,shm-region-prefix-name={self._shm_prefix}",
             *(f"--{name}-address=127.0.0.1" for name in ("http", "grpc", "metrics")),
             *(f"--{name}-port={port}" for name, port in zip(("http", "grpc", "metrics"), ports, strict=True)),
         ]
@@ -64,6 +66,7 @@ class BareTriton:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+            remove_shared_memory(self._shm_prefix)
 
 
 def _free_port() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -152,6 +153,35 @@ def test_a_region_registered_with_a_triton_that_died_meanwhile_is_not_used() -> 
         assert world.placed(LARGE).region.name.endswith("1")
 
     run(test)
+
+
+@pytest.mark.parametrize("cancelled", ["before the file is made", "after it"])
+def test_cancelled_while_a_thread_makes_a_region_no_file_stays(cancelled: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    create, worlds = shared_inputs._create, list[World]()
+
+    async def test() -> None:
+        loop, reached, go_on = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+
+        def slowly(name: str, most_bytes: int) -> shared_inputs.Region:
+            made = create(name, most_bytes) if cancelled == "after it" else None
+            loop.call_soon_threadsafe(reached.set)
+            assert go_on.wait(60)
+            return made or create(name, most_bytes)
+
+        monkeypatch.setattr(shared_inputs, "_create", slowly)
+        world = World()
+        worlds.append(world)
+        assert world.shared.place(request(LARGE)) is None
+        await reached.wait()
+        assert len(world.files()) == (cancelled == "after it")
+        world.tasks[0].cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await world.tasks[0]
+        go_on.set()
+
+    run(test)  # asyncio.run waits for the thread
+    assert worlds[0].files() == []
+    assert worlds[0].registered == []
 
 
 @pytest.mark.parametrize("reason", ["refused", "full", "no folder"])

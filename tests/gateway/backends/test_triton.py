@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import cast
 
@@ -45,6 +46,7 @@ def test_only_that_triton_does_not_know_this_region_loses_it(message: str, lost:
         assert isinstance(heard[0], GatewayError)
         assert heard[0].unprocessed is lost, "what was not executed is sent again, nothing else is"
         assert (world.shared.place(request(LARGE)) is None) is lost
+        await asyncio.gather(*world.tasks)
 
     run(test)
 

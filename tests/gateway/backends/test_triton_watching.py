@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -101,19 +102,32 @@ def test_a_large_log_is_moved_aside(tmp_path: Path) -> None:
 
 def test_leftovers_are_ended_only_if_they_are_the_same_process(tmp_path: Path) -> None:
     state = tmp_path / "state.json"
+    prefix = f"sluice_test_{os.getpid()}_left_"
+    shared, another = Path(f"/dev/shm/{prefix}1"), Path(f"/dev/shm/x{prefix}1")
+
+    def written(shim: tuple[int, int]) -> None:
+        marks = {"owner": [1, 1], "shim": shim, "server": [child.pid, 1], "shm_prefix": prefix}
+        state.write_text(json.dumps(marks))
+
     child = subprocess.Popen([sys.executable, "-S", "-c", "import signal; signal.pause()"])
     try:
         started = started_at(child.pid)
         assert started is not None
         # Another start time: the id was reused by somebody else's process.
-        state.write_text(f'{{"owner": [1, 1], "shim": [{child.pid}, {started + 1}], "server": [{child.pid}, 1]}}')
+        written((child.pid, started + 1))
         assert leftovers.kill_leftovers(state) == 0
         assert child.poll() is None
-        state.write_text(f'{{"owner": [1, 1], "shim": [{child.pid}, {started}], "server": [{child.pid}, 1]}}')
+        written((child.pid, started))
+        shared.touch()
+        another.touch()
         assert leftovers.kill_leftovers(state) == 1
         assert wait_gone([child.pid])
         assert not state.exists()
+        assert not shared.exists(), "the shim would have removed it"
+        assert another.exists()
     finally:
+        shared.unlink(missing_ok=True)
+        another.unlink(missing_ok=True)
         child.kill()
         child.wait()
 
