@@ -10,6 +10,8 @@ TRITON_PYTHON ?=
 export TRITON_PYTHON
 
 VENV := .venv/bin
+# What is tested a second time, compiled (docs/adr/0018); the one left out puts a stand-in for a compiled neighbour.
+COMPILED := tests/gateway tests/simulation --ignore tests/gateway/backends/test_triton.py
 CODE := gateway quantize jobs tests tools benchmarks loadtests
 
 .DEFAULT_GOAL := help
@@ -23,6 +25,7 @@ setup: ## create or update .venv and .venv-triton (safe to repeat)
 	command -v $(PYTHON) > /dev/null || { echo "setup: $(PYTHON) was not found; name one: make setup PYTHON=/path/to/python3.11"; exit 2; }
 	$(PYTHON) tools/setup_environment.py gateway
 	$(PYTHON) tools/setup_environment.py triton
+	$(VENV)/python tools/compile.py
 
 models: setup ## fetch the artifacts that are too large to commit (checked by sha256)
 	$(VENV)/python tools/fetch_artifacts.py model_repo
@@ -38,6 +41,7 @@ jobs: setup ## create or update .venv-jobs: training, search and pipelines
 
 test: setup servers jobs models ## run every test (real gateway, real Triton, real S3 and MLflow servers)
 	$(VENV)/python -m pytest -n 2 --dist loadfile
+	if $(VENV)/python tools/compile.py --possible; then SLUICE_COMPILED=1 $(VENV)/python -m pytest -n 2 $(COMPILED); fi
 	.venv-jobs/bin/python -m pytest tests/training
 
 lint: setup

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from gateway import __version__
+from gateway import COMPILED, __version__
 from gateway.admin.api import AdminApi, AdminPart
 from gateway.admin.engine_view import EngineView
 from gateway.admin.outcomes_api import OutcomesApi
@@ -172,6 +172,7 @@ class Gateway:
             "grpc": f"{host}:{self.listeners.grpc_port}",
             "admin": f"{self.config.admin_host}:{self.admin_port}",
             "pid": os.getpid(),
+            "compiled": COMPILED,
             "models": {name: list(self.service.ready_versions(name)) for name in sorted(self.service.table.routes)},
             "failed": {str(v): why for v, why in self.manager.failures().items()} if self.manager else {},
             "access_log": self.config.telemetry.access_log or None,

@@ -8,6 +8,8 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from gateway import COMPILED
+
 _TICKS = os.sysconf("SC_CLK_TCK")
 _LISTENING = "0A"
 
@@ -82,6 +84,7 @@ def description() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "system": platform.platform(),
+        "compiled": COMPILED,
     }
 
 

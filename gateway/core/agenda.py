@@ -2,7 +2,9 @@
 
 An entry is a *lower bound* of its lane's head: items that leave do not correct it, only an item that comes earlier
 does. Whoever finds an entry on top compares it with the head and corrects it, so the work per item is a comparison.
-Every lane with living items has exactly one current entry; others of it are stale and are dropped when they surface.
+Every lane with living items has a current entry; others of it are stale and are dropped when they surface. Entries are
+compared by value: compiled (docs/adr/0018) tuples have no identity. So one that was stale may be current again, beside
+its equal. That harms nothing: what becomes of the one that surfaces first makes the other stale, or happens to it too.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ class Agenda:
         entries, slot = self.entries, self.slot
         while entries:
             entry = entries[0]
-            if entry is entry[2].entries[slot]:
+            if entry == entry[2].entries[slot]:
                 return entry
             heappop(entries)
         return None
@@ -65,14 +67,15 @@ class Agenda:
     def _tidy(self) -> None:
         """Throws out what is stale or of an empty lane; the next time is when two entries in three may be such."""
         slot = self.slot
-        kept: list[Entry] = []
+        current: dict[Lane, Entry] = {}
         for entry in self.entries:
             lane = entry[2]
-            if entry is lane.entries[slot]:
+            if entry == lane.entries[slot]:
                 if lane.head() is None:
                     lane.entries[slot] = None
                 else:
-                    kept.append(entry)
+                    current[lane] = entry
+        kept = list(current.values())
         heapify(kept)
         self.entries = kept
         self._bound = _SLACK + 3 * len(kept)
@@ -81,7 +84,7 @@ class Agenda:
         """Raises AssertionError unless a lane whose head is at (at, seq) is here with a lower bound; for tests."""
         entry = lane.entries[self.slot]
         assert entry is not None, "a lane with items has an entry"
-        assert any(other is entry for other in self.entries), "its entry is on the agenda"
+        assert any(other == entry for other in self.entries), "its entry is on the agenda"
         assert entry[:2] <= (at, seq), "its entry is a lower bound"
         assert len(self.entries) <= self._bound, "the agenda is bounded"
 

@@ -8,8 +8,10 @@ import platform
 import sys
 from collections.abc import Iterator
 
+from gateway import COMPILED
+from gateway.compiled import VARIABLE
 from gateway.config import Config
-from gateway.doctor.finding import Finding, failed, ok
+from gateway.doctor.finding import Finding, failed, ok, warning
 
 _LEAST_PYTHON = (3, 11)
 _MODULES = {
@@ -33,6 +35,15 @@ def packages(config: Config) -> Iterator[Finding]:
         wanted["grpcio"] = "grpc"
     for package, module in wanted.items():
         yield _package(package, module)
+    yield _compiled(COMPILED)
+
+
+def _compiled(used: bool) -> Finding:
+    subject = "compiled modules"
+    if used:
+        return ok(subject, "in use")
+    advice = f"`make setup` compiles them where a C compiler and Python's headers are, unless {VARIABLE} is 0"
+    return warning(subject, "no: the sources run, about a quarter slower", advice)
 
 
 def _package(package: str, module: str) -> Finding:

@@ -46,6 +46,12 @@ def summed(metrics: dict[str, float], name: str, *labels: str) -> float:
     return sum(v for key, v in metrics.items() if key.startswith(name + "{") and all(label in key for label in labels))
 
 
+def test_what_every_request_passes_through_is_compiled_where_that_is_possible(watched: Gateway) -> None:
+    compiling = [sys.executable, str(ROOT / "tools" / "compile.py"), "--possible"]
+    possible = subprocess.run(compiling, timeout=60, check=False).returncode == 0
+    assert watched.ready["compiled"] is possible, "`make setup` compiles it"
+
+
 def test_counts_are_exact(watched: Gateway) -> None:
     before = watched.metrics()
     tally = LoadClient(watched, clients=6, requests=600, models=["add_sub"], suffix=".v1").report()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway import COMPILED
 from gateway.config import (
     Config,
     LimitsConfig,
@@ -54,6 +55,8 @@ def free_port() -> int:
 
 def test_packages_of_this_environment_are_fine() -> None:
     found = by_subject(packages(Config()))
+    compiled = found.pop("compiled modules")
+    assert (compiled.status, bool(compiled.advice)) == ((Status.OK, False) if COMPILED else (Status.WARNING, True))
     assert {finding.status for finding in found.values()} == {Status.OK}
     assert {"Python", "uvloop", "httptools", "ngh2"} <= found.keys()
     assert "grpcio" not in found
