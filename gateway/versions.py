@@ -20,6 +20,10 @@ class ModelVersion:
     def __str__(self) -> str:
         return f"{self.model_name}/{self.number}"
 
+    def __hash__(self) -> int:
+        # What a dataclass writes for itself is never compiled, and a request asks for this a dozen times.
+        return hash((self.model_name, self.number))
+
 
 class VersionState(enum.Enum):
     """A version's life in this gateway: NEW -> LOADING -> WARMING -> READY -> DRAINING -> UNLOADED; FAILED from any."""

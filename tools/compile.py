@@ -26,8 +26,8 @@ from gateway.compiled import FOLDER, digest  # noqa: E402
 
 MODULES = {
     "core": (
-        "admission agenda backend_load batching cost_profile door forming lanes log_histogram loop_delay pace plans "
-        "service_time signature staging"
+        "admission agenda backend_load batching bytes_elements cost_profile door forming lanes log_histogram loop_delay "
+        "merging pace plans retrying routing service_time signature staging"
     ),
     "wire": (
         "grpc_frames interning json_document json_requests json_responses json_templates json_tensors layouts "
@@ -37,10 +37,13 @@ MODULES = {
         "http1 http1_chunked http1_connection http1_exchange http1_head http1_output http2 http2_call http2_client "
         "http2_connection http2_input http2_pool http2_server http2_session http2_stream limits"
     ),
-    "engine": "batch earliest_timer flights outstanding refusals replicas scheduler served service switched_observer",
-    "frontends": "grpc grpc_handlers rest",
+    "engine": (
+        "batch clock earliest_timer flights outstanding refusals repeats replicas reports scheduler served service "
+        "switched_observer turns"
+    ),
+    "frontends": "context grpc grpc_handlers rest",
     "telemetry": "access_log histogram metrics observers series",
-    "backends": "triton triton_channel",
+    "backends": "free_list shared_inputs triton triton_channel",
     "": "messages ports tensors versions",
 }
 """What is compiled, by folder. Everything that other modules inherit from stays as it is."""

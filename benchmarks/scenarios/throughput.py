@@ -25,8 +25,8 @@ class Comparison:
 
 SMALL = (
     Comparison(key="grpc", model="small_net", protocol="grpc", connections=4, streams=16),
-    Comparison(key="rest_json", model="small_net", protocol="rest_json", connections=32, streams=1),
-    Comparison(key="rest_binary", model="small_net", protocol="rest_binary", connections=32, streams=1),
+    Comparison(key="rest_json", model="small_net", protocol="rest_json", connections=32, streams=1, pairs=0.75),
+    Comparison(key="rest_binary", model="small_net", protocol="rest_binary", connections=32, streams=1, pairs=0.75),
 )
 # Short runs and many of them: what the machine does to such a model changes over seconds and meets all arms alike. The
 # first one takes 10 ms a row: in 1 s the unfilled batches at the end of a run were several percent of it. The goal is
