@@ -26,8 +26,8 @@ from gateway.compiled import FOLDER, digest  # noqa: E402
 
 MODULES = {
     "core": (
-        "admission agenda backend_load batching bytes_elements cost_profile door forming lanes log_histogram loop_delay "
-        "merging pace plans retrying routing service_time signature staging"
+        "admission agenda backend_load batching bytes_elements cost_profile door forming lanes log_histogram "
+        "loop_delay merging pace plans retrying routing service_time signature staging"
     ),
     "wire": (
         "grpc_frames interning json_document json_requests json_responses json_templates json_tensors layouts "

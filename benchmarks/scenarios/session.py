@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks import intervals
 from benchmarks.arms import DELAYS_US, ROOT, SLUICE, Arms
-from benchmarks.loads import LoadFailed, Measured, Pace, h2load, wrk, wrk_script
+from benchmarks.loads import LoadFailed, Measured, Pace, h2load, together, wrk, wrk_script
 from gateway.bench.encoding import HEADER_LENGTH, infer_path, rest_binary_body, rest_json_body
 from gateway.bench.grpc_codec import grpc_infer
 from gateway.bench.payload import Array, Tensor, Wishes, load_rows, payloads
@@ -106,11 +106,12 @@ class Session:
         return [entry["name"] for entry in found["outputs"]]
 
     def alternate(
-        self, label: str, shoot: Callable[[str], Measured], pairs: int, arms: Sequence[str] = ALL_ARMS
+        self, label: str, shoot: Callable[[str], Measured], pairs: int, arms: Sequence[str] = ALL_ARMS, slices: int = 1
     ) -> Alternated:
         """Runs the arms `pairs` times in alternating order after a warm-up that is not counted.
 
-        Of several direct arms the one with the most requests/s in the first pairs goes on.
+        Of several direct arms the one with the most requests/s in the first pairs goes on. A run of a pair is `slices`
+        shots, those of the arms alternating.
         """
         done = Alternated(list(arms))
         for arm in arms:
@@ -118,10 +119,15 @@ class Session:
         for pair in range(pairs):
             if pair == _TRIALS:
                 arms = [arm for arm in arms if arm in (SLUICE, done.better_direct())]
-            for arm in arms if pair % 2 == 0 else arms[::-1]:
-                used = self.arms.watch_cpu()
-                measured = shoot(arm)
-                done.add(arm, measured, *used())
+            shots: dict[str, list[tuple[Measured, float, float]]] = {arm: [] for arm in arms}
+            for index in range(pair, pair + slices):
+                for arm in arms if index % 2 == 0 else arms[::-1]:
+                    used = self.arms.watch_cpu()
+                    measured = shoot(arm)
+                    shots[arm].append((measured, *used()))
+            for arm in arms:
+                runs, gateway, server = zip(*shots[arm], strict=True)
+                done.add(arm, together(runs), sum(gateway), sum(server))
             rates = ", ".join(f"{arm} {done.rates[arm][-1]:,.0f}/s" for arm in arms)
             self.say(f"  {label} {pair + 1}/{pairs}: {rates}")
         return done
