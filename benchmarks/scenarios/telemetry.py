@@ -14,7 +14,7 @@ from gateway.bench.grpc_codec import grpc_infer
 
 _SILENT = "benchmarks.scenarios.silent_gateway"
 _RUN_SECONDS, _PAIRS = 0.15, 12
-"""A per cent is to be seen where single runs, long ones too, differ by eight: twelve times as many pairs, short ones."""
+"""A per cent is to be seen where single runs, long ones too, differ by eight: many pairs, and short ones."""
 
 
 def run(session: Session) -> None:
