@@ -1,14 +1,15 @@
 """Compiled modules take the place of the sources they were made of (docs/adr/0018).
 
-`tools/compile.py` (`make setup`) makes machine code of the modules that every request passes through. It is used only
+`make compile` (tools/compile.py) makes machine code of the modules that every request passes through. It is used only
 if it was made of exactly the sources that are here, all of them: a compiled module relies on what the others declare.
-Whoever edits one runs the sources, until `make setup` is run again.
+Whoever edits one runs the sources, until `make compile`, which `make demo` and others run first.
 
 SLUICE_COMPILED: 0 runs the sources; 1 refuses to start without compiled modules that fit; otherwise what is there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.machinery
 import importlib.util
@@ -24,11 +25,14 @@ _SUFFIX = importlib.machinery.EXTENSION_SUFFIXES[0]
 
 
 def digest() -> str:
-    """Returns a name for the sources of this package together with the interpreter that runs them."""
+    """Returns a name for the sources of this package together with the interpreter that runs them. Raises OSError where
+    one goes away meanwhile."""
     found = hashlib.sha256(_SUFFIX.encode())
     for path in sorted(PACKAGE.rglob("*.py")):
-        found.update(b"%s\0%d\0" % (path.relative_to(PACKAGE).as_posix().encode(), path.stat().st_size))
-        found.update(path.read_bytes())
+        if path.name[0] != ".":  # editors put locks beside what they edit
+            content = path.read_bytes()
+            found.update(b"%s\0%d\0" % (path.relative_to(PACKAGE).as_posix().encode(), len(content)))
+            found.update(content)
     return found.hexdigest()[:20]
 
 
@@ -59,13 +63,14 @@ def use() -> bool:
     Raises ImportError where SLUICE_COMPILED is 1 and there are none.
     """
     wanted = os.environ.get(VARIABLE, "")
-    files = {}
+    files: dict[str, str] = {}
     if wanted != "0" and FOLDER.is_dir():
-        files = modules(FOLDER / digest())
+        with contextlib.suppress(OSError):
+            files = modules(FOLDER / digest())
     if files:
         sys.meta_path.insert(0, Finder(files))
     elif wanted == "1":
         raise ImportError(
-            f"{VARIABLE} is 1, but {FOLDER} has no modules compiled of the sources as they are: make setup"
+            f"{VARIABLE} is 1, but {FOLDER} has no modules compiled of the sources as they are: make compile"
         )
     return bool(files)

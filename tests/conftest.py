@@ -7,7 +7,7 @@ that tests start run what a user's would.
 import os
 
 _SAID = os.environ.get("SLUICE_COMPILED")
-os.environ.setdefault("SLUICE_COMPILED", "0")
+os.environ["SLUICE_COMPILED"] = _SAID or "0"
 
 import gateway  # noqa: E402 - it decides when it is imported
 

@@ -1,16 +1,19 @@
-"""Compiles the modules that every request passes through, with mypyc (docs/adr/0018); `make setup` runs it.
+"""Compiles the modules that every request passes through, with mypyc (docs/adr/0018); `make compile` runs it.
 
     python tools/compile.py             compiles what is not compiled as it is; without a C compiler it says so
     python tools/compile.py --possible  only says, by its exit code, whether there are a C compiler and Python's headers
 
 The result lies in .cache/compiled, in a folder named for the sources (gateway/compiled.py), and is made whole or not at
-all. Exit codes: 0, also without a C compiler: then the sources run; 1 if the compiler or mypyc failed.
+all. Exit codes: 0, also if there is no C compiler or it fails, which is said: then the sources run; 2 bad usage.
 """
 
 from __future__ import annotations
 
+import hashlib
+import importlib.metadata
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -22,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 os.environ["SLUICE_COMPILED"] = "0"
 
-from gateway.compiled import FOLDER, digest  # noqa: E402
+from gateway.compiled import FOLDER, VARIABLE, digest  # noqa: E402
 
 MODULES = {
     "core": (
@@ -47,8 +50,11 @@ MODULES = {
     "": "messages ports tensors versions",
 }
 """What is compiled, by folder. Everything that other modules inherit from stays as it is."""
+_WORKER = ROOT / "tools" / "compile_worker.py"
 _KEPT = 2
 _TIMEOUT_S = 900
+_MAKING = "making-"
+_STAMP = "stamp"
 
 
 def main(arguments: list[str]) -> int:
@@ -59,19 +65,25 @@ def main(arguments: list[str]) -> int:
         print(__doc__, file=sys.stderr)
         return 2
     target = FOLDER / digest()
-    if target.is_dir():
+    if _read(target / _STAMP) == _stamp():
         os.utime(target)
         return 0
     if missing:
-        print(f"setup: {missing}: the gateway runs its sources, a quarter slower (docs/adr/0018)", flush=True)
+        say(f"{missing}: the gateway runs its sources, a quarter slower (docs/adr/0018)")
         return 0
-    print("setup: compiling the modules that every request passes through (a minute or two) …", flush=True)
+    say("making machine code of the modules that every request passes through (a minute or two) …")
     started = time.perf_counter()
-    if not _build(target):
-        return 1
-    print(f"setup: compiled in {time.perf_counter() - started:.0f} s", flush=True)
+    failure = _build(target)
+    if failure is None:
+        say(f"done in {time.perf_counter() - started:.0f} s")
+    else:
+        say(f"{failure}\n\ncompile: FAILED, see above. The gateway runs its sources, a quarter slower")
     _forget_old()
     return 0
+
+
+def say(message: str) -> None:
+    print("compile: " + message, flush=True)
 
 
 def sources() -> list[str]:
@@ -82,39 +94,72 @@ def sources() -> list[str]:
 
 def _missing() -> str | None:
     """Returns what is not there that compiling needs, or None."""
-    compiler = os.environ.get("CC") or "cc"
+    compiler = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"  # as setuptools chooses
     if shutil.which(compiler.split()[0]) is None:
-        return "there is no C compiler (Debian: apt install gcc libc6-dev)"
+        return f"there is no C compiler {compiler} (Debian: apt install gcc libc6-dev)"
     if not Path(sysconfig.get_path("include"), "Python.h").is_file():
         return "Python's headers are missing (Debian: apt install python3-dev)"
     return None
 
 
-def _build(target: Path) -> bool:
-    """Compiles into `target`; on failure prints the end of the log and returns False."""
+def _stamp() -> str:
+    """Returns a name for what a build depends on beside the sources."""
+    tools = b"".join(path.read_bytes() for path in (Path(__file__), _WORKER))
+    return hashlib.sha256(tools + importlib.metadata.version("mypy").encode()).hexdigest()
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def _build(target: Path) -> str | None:
+    """Compiles into `target`; returns why that failed, or None."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="making-", dir=FOLDER) as name:
+    with tempfile.TemporaryDirectory(prefix=_MAKING, dir=FOLDER) as name:
         folder = Path(name)
-        log = folder / "log"
-        with log.open("wb") as file:
-            command = [sys.executable, str(ROOT / "tools" / "compile_worker.py"), str(folder), *sources()]
-            result = subprocess.run(command, cwd=ROOT, stdout=file, stderr=file, timeout=_TIMEOUT_S, check=False)
-        if result.returncode != 0:
-            tail = log.read_text(errors="replace").splitlines()[-30:]
-            print("setup: compiling failed:", *tail, sep="\n  ", file=sys.stderr, flush=True)
-            return False
+        failure = _run([str(_WORKER), name, *sources()], folder / "log", "0")
+        if failure is not None:
+            return failure
+        if digest() != target.name:
+            return "the sources changed meanwhile"
+        (folder / "lib" / _STAMP).write_text(_stamp())
+        if target.is_dir():  # of another list of modules, or another mypyc; or somebody else was faster
+            os.rename(target, folder / "old")
+        os.rename(folder / "lib", target)
+        failure = _run(["-c", "import gateway.app"], folder / "log", "1")
+        if failure is not None:
+            shutil.rmtree(target)
+        return failure
+
+
+def _run(arguments: list[str], log: Path, compiled: str) -> str | None:
+    """Runs Python in a process group of its own; returns the end of what it said if it failed."""
+    environment = os.environ | {VARIABLE: compiled}
+    with log.open("wb") as file:
+        child = subprocess.Popen(
+            [sys.executable, *arguments], cwd=ROOT, stdout=file, stderr=file, env=environment, process_group=0
+        )
         try:
-            os.rename(folder / "lib", target)
-        except OSError:
-            if not target.is_dir():  # somebody else was faster
+            status = child.wait(_TIMEOUT_S)
+        except BaseException as error:
+            os.killpg(child.pid, signal.SIGKILL)  # the compiler is a child of it
+            child.wait()
+            if not isinstance(error, subprocess.TimeoutExpired):
                 raise
-    return True
+            return f"not done after {_TIMEOUT_S} s"
+    return "\n  ".join(log.read_text(errors="replace").splitlines()[-30:]) or f"status {status}" if status else None
 
 
 def _forget_old() -> None:
-    """Removes all but the youngest results; who runs one keeps its files open."""
-    results = [path for path in FOLDER.iterdir() if path.is_dir() and not path.name.startswith("making-")]
-    for path in sorted(results, key=lambda path: path.stat().st_mtime)[:-_KEPT]:
+    """Removes all but the youngest results, and what killed builds left; who runs one keeps its files open."""
+    folders = sorted((path for path in FOLDER.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
+    left = time.time() - 2 * _TIMEOUT_S
+    making = [path for path in folders if path.name.startswith(_MAKING)]
+    done = [path for path in folders if path not in making]
+    for path in [*done[:-_KEPT], *(path for path in making if path.stat().st_mtime < left)]:
         shutil.rmtree(path, ignore_errors=True)
 
 

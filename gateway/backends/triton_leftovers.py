@@ -45,7 +45,7 @@ def read_state(path: Path) -> RunState | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         owner, shim, server = (ProcessMark(int(content[k][0]), int(content[k][1])) for k in ("owner", "shim", "server"))
-        return RunState(owner, shim, server, str(content["shm_prefix"]))
+        return RunState(owner, shim, server, str(content.get("shm_prefix", "")))
     except (OSError, ValueError, TypeError, KeyError, IndexError):
         return None
 

@@ -42,7 +42,7 @@ def _compiled(used: bool) -> Finding:
     subject = "compiled modules"
     if used:
         return ok(subject, "in use")
-    advice = f"`make setup` compiles them where a C compiler and Python's headers are, unless {VARIABLE} is 0"
+    advice = f"in a checkout: `make compile`, with a C compiler and Python's headers, and without {VARIABLE}=0"
     return warning(subject, "no: the sources run, about a quarter slower", advice)
 
 

@@ -49,7 +49,7 @@ def summed(metrics: dict[str, float], name: str, *labels: str) -> float:
 def test_what_every_request_passes_through_is_compiled_where_that_is_possible(watched: Gateway) -> None:
     compiling = [sys.executable, str(ROOT / "tools" / "compile.py"), "--possible"]
     possible = subprocess.run(compiling, timeout=60, check=False).returncode == 0
-    assert watched.ready["compiled"] is possible, "`make setup` compiles it"
+    assert watched.ready["compiled"] is possible, "`make test` compiles it before"
 
 
 def test_counts_are_exact(watched: Gateway) -> None:

@@ -68,13 +68,23 @@ def test_after_any_change_of_any_source_the_sources_run(folder: Path, change: st
 
 def test_another_interpreter_has_modules_of_its_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(folder)
+    before = compiled.digest()
     monkeypatch.setattr(compiled, "_SUFFIX", ".cpython-399-x86_64-linux-gnu.so")
+    assert compiled.digest() != before
     assert not compiled.use()
+
+
+def test_what_an_editor_leaves_beside_the_sources_is_none(folder: Path) -> None:
+    put(folder)
+    (compiled.PACKAGE / "core" / ".#batching.py").symlink_to("nobody@nowhere.1")
+    assert compiled.use()
+    (compiled.PACKAGE / "core" / "gone.py").symlink_to("nobody@nowhere.1")
+    assert not compiled.use(), "a source that cannot be read fits nothing"
 
 
 def test_the_variable_says_what_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(compiled.VARIABLE, "1")
-    with pytest.raises(ImportError, match="make setup"):
+    with pytest.raises(ImportError, match="make compile"):
         compiled.use()
     put(folder)
     assert compiled.use()

@@ -30,6 +30,7 @@ def test_without_a_compiler_it_says_so_and_nothing_fails(tmp_path: Path, argumen
     copy = tmp_path / "tools" / "compile.py"
     copy.parent.mkdir()
     copy.write_text(TOOL.read_text())
+    (copy.parent / "compile_worker.py").write_text("")
     (tmp_path / "gateway").mkdir()
     (tmp_path / "gateway" / "__init__.py").write_text("")
     (tmp_path / "gateway" / "compiled.py").write_text((ROOT / "gateway" / "compiled.py").read_text())

@@ -157,18 +157,19 @@ def test_a_region_registered_with_a_triton_that_died_meanwhile_is_not_used() -> 
 
 @pytest.mark.parametrize("cancelled", ["before the file is made", "after it"])
 def test_cancelled_while_a_thread_makes_a_region_no_file_stays(cancelled: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    create, worlds = shared_inputs._create, list[World]()
+    worlds, statvfs, allocate = list[World](), os.statvfs, os.posix_fallocate
 
     async def test() -> None:
         loop, reached, go_on = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
 
-        def slowly(name: str, most_bytes: int) -> shared_inputs.Region:
-            made = create(name, most_bytes) if cancelled == "after it" else None
+        def wait() -> None:
             loop.call_soon_threadsafe(reached.set)
             assert go_on.wait(60)
-            return made or create(name, most_bytes)
 
-        monkeypatch.setattr(shared_inputs, "_create", slowly)
+        if cancelled == "after it":
+            monkeypatch.setattr(os, "posix_fallocate", lambda *file: (allocate(*file), wait()))
+        else:
+            monkeypatch.setattr(os, "statvfs", lambda folder: (wait(), statvfs(folder))[1])
         world = World()
         worlds.append(world)
         assert world.shared.place(request(LARGE)) is None
