@@ -243,10 +243,12 @@ def _scenarios(results: Results) -> list[str]:
             parts += [_invalid(rows[key]), _command(rows[key]["command"])]
     if "telemetry" in rows:
         ratio, rates = results["ratios"]["telemetry_on_vs_off"], rows["telemetry"]["requests_per_second"]
+        cpu = rows["telemetry"]["cpu_on_vs_off"]
         parts.append(
-            "## Metrics and access log\n\n"
+            "## Metrics and access log\n\nOne gateway that counts and logs in every other run. "
             f"On {statistics.mean(rates['on']):,.0f} requests/s, off {statistics.mean(rates['off']):,.0f}: ratio "
-            f"**{ratio['ratio']:.3f}** ({ratio['low']:.3f} - {ratio['high']:.3f}).\n"
+            f"**{ratio['ratio']:.3f}** ({ratio['low']:.3f} - {ratio['high']:.3f}); its CPU time a request, on / off: "
+            f"{cpu['ratio']:.3f} ({cpu['low']:.3f} - {cpu['high']:.3f}).\n"
         )
         parts.append(_command(rows["telemetry"]["command"]))
     return parts

@@ -1,67 +1,79 @@
-"""What metrics and the access log cost: two gateways, one of them silent, each with its Triton, runs alternating."""
+"""What metrics and the access log cost: one gateway that counts and logs in every other run."""
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import json
 from pathlib import Path
 
 from benchmarks import intervals
-from benchmarks.arms import Arms
-from benchmarks.loads import Measured, h2load
+from benchmarks.arms import SLUICE, Arms, request
+from benchmarks.loads import LoadFailed, Measured, h2load
 from benchmarks.scenarios.registry import build
 from benchmarks.scenarios.session import Session
+from benchmarks.scenarios.switched_gateway import COUNT, SILENCE
 from gateway.bench.grpc_codec import grpc_infer
 
-_SILENT = "benchmarks.scenarios.silent_gateway"
-_RUN_SECONDS, _PAIRS = 0.15, 12
+_MODULE = "benchmarks.scenarios.switched_gateway"
+_MODEL = "small_net"
+_RUN_SECONDS, _PAIRS = 0.15, 16
 """A per cent is to be seen where single runs, long ones too, differ by eight: many pairs, and short ones."""
 
 
 def run(session: Session) -> None:
     """Adds the ratio of requests/s with telemetry over requests/s without. Raises LoadFailed.
 
-    Both gateways are new and have the one model: that of the other scenarios has more to look after.
+    The gateway is new and has the one model: that of the other scenarios has more to look after.
     """
     folder = session.folder / "telemetry"
-    registry = build(folder / "registry", ["small_net"])
-    with ExitStack() as running:
-        arms = {}
-        for name, module in (("on", "gateway.cli"), ("off", _SILENT)):
-            settings = {} if name == "on" else {"telemetry.access_log": ""}
-            arms[name] = Arms(folder / name, registry, settings, module)
-            running.callback(arms[name].stop)
+    arms = Arms(folder / "gateway", build(folder / "registry", [_MODEL]), module=_MODULE)
+    try:
         _compare(session, arms, folder)
+    finally:
+        arms.stop()
 
 
-def _compare(session: Session, arms: dict[str, Arms], folder: Path) -> None:
+def _compare(session: Session, arms: Arms, folder: Path) -> None:
     payload = folder / "small_net.bin"
-    tensors = session.tensors("small_net")
-    payload.write_bytes(grpc_infer("small_net", "", tensors))
-    size = arms["on"].answer_bytes("sluice", "small_net", tensors)
-    addresses = {name: one.ready["grpc"] for name, one in arms.items()}
+    tensors = session.tensors(_MODEL)
+    payload.write_bytes(grpc_infer(_MODEL, "", tensors))
+    size = arms.answer_bytes(SLUICE, _MODEL, tensors)
     rates: dict[str, list[float]] = {"on": [], "off": []}
-    command = ""
+    cpu_us: dict[str, list[float]] = {"on": [], "off": []}
 
-    def shoot(name: str) -> Measured:
-        return session.pace.run(
+    def shoot(name: str) -> tuple[Measured, float]:
+        arms.process.send_signal(COUNT if name == "on" else SILENCE)
+        before, used = _counted(arms), arms.watch_cpu()
+        measured = session.pace.run(
             ("telemetry", name),
             _RUN_SECONDS,
             64,
-            lambda requests: h2load(addresses[name], payload, requests, 4, 16, size),
+            lambda requests: h2load(arms.ready["grpc"], payload, requests, 4, 16, size),
         )
+        cpu, seen = used()[0], _counted(arms) - before
+        if (seen < measured.answers) if name == "on" else seen:
+            raise LoadFailed(f"telemetry {name}: {seen} of {measured.answers} requests were counted")
+        return measured, cpu / measured.answers * 1e6
 
-    for name in addresses:
+    for name in rates:
         shoot(name)
     pairs = _PAIRS * session.scale.pairs
+    command = ""
     for pair in range(pairs):
         for name in ("on", "off") if pair % 2 == 0 else ("off", "on"):
-            measured = shoot(name)
+            measured, cpu = shoot(name)
             rates[name].append(measured.rate)
-            command = measured.command if name == "on" else command
+            cpu_us[name].append(cpu)
+            command = measured.command
         session.say(f"  telemetry {pair + 1}/{pairs}: on {rates['on'][-1]:,.0f}/s, off {rates['off'][-1]:,.0f}/s")
-    ratio = intervals.ratio(rates["on"], rates["off"])
-    session.results["ratios"]["telemetry_on_vs_off"] = ratio
+    session.results["ratios"]["telemetry_on_vs_off"] = intervals.ratio(rates["on"], rates["off"])
     session.results["scenarios"]["telemetry"] = {
         "requests_per_second": {name: [round(rate) for rate in values] for name, values in rates.items()},
+        "cpu_on_vs_off": intervals.ratio(cpu_us["on"], cpu_us["off"]),
         "command": command,
     }
+
+
+def _counted(arms: Arms) -> int:
+    """Returns how many requests the gateway says it has answered."""
+    found = json.loads(request(arms.ready["rest"], f"/v2/models/{_MODEL}/stats", None)[1])
+    return int(found["model_stats"][0]["inference_count"])

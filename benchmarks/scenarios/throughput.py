@@ -41,7 +41,7 @@ PICTURES = (
         protocol="grpc",
         connections=4,
         streams=4,
-        pairs=1.75,
+        pairs=1.5,
         seconds=2,
         slices=2,
     ),

@@ -93,7 +93,7 @@ class Exposition:
 def _requests(text: MetricsText, table: _Labelled) -> None:
     text.family("sluice_requests_total", "counter", "Requests by outcome.")
     for labels, series in table:
-        for protocol, counts in series.items():
+        for protocol, counts in series.protocols.items():
             names = f"{labels},{label_text(protocol=protocol)}"
             if counts.ok or not counts.failures:
                 text.value(f'{names},outcome="ok"', counts.ok)
@@ -108,7 +108,7 @@ def _durations(text: MetricsText, table: _Labelled) -> None:
         "From a request's last byte to its answer; successful ones.",
     )
     for labels, series in table:
-        for protocol, counts in series.items():
+        for protocol, counts in series.protocols.items():
             text.histogram(f"{labels},{label_text(protocol=protocol)}", counts.duration, _SECOND)
     text.family("sluice_request_rows_total", "counter", "Rows of the requests that were queued.")
     for labels, series in table:

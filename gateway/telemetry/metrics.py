@@ -1,14 +1,11 @@
 """Counts what happens on the data plane. Decides what is counted where, and nothing about how it is shown.
 
 Invariants: counting a request takes well under a microsecond and never fails; memory is bounded by `SeriesTable`;
-counters only grow, until their version is retired. What batches say is noted, and counted for many batches in one go:
-one by one it takes half as long again or twice as long, because between two of them the processor's caches forget the
-code. Whoever reads finds everything counted.
+counters only grow, until their version is retired.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,8 +19,6 @@ RETIRED_KEPT: Nanos = 300 * 1_000_000_000
 """How long the series of an unloaded version stay, so that its last counts are scraped."""
 RETIRED_MOST = 5
 """How many unloaded versions have series at a time: frequent swaps must not fill Prometheus."""
-_NOTES = 16
-"""So many notes are counted in one go, some 5 us each for batches of two dozen: a short pause of the event loop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,12 +56,8 @@ class Metrics:
     ) -> None:
         self._now = now
         self._bounds = [bound * 1000 for bound in latency_buckets_us]
-        self._table = SeriesTable(self._bounds, max_version_series)
-        self._by_id = self._table.by_id
-        # (version, protocol, when each was received, rows, when they left the queue, when they were answered)
-        self._answers: list[tuple[ModelVersion, str, list[Instant], int, Instant, Instant]] = []
-        # (version, requests, rows, reason, time in the backend, whether it went well)
-        self._batches: list[tuple[ModelVersion, int, int, str, Nanos, bool]] = []
+        self.table = SeriesTable(self._bounds, max_version_series)
+        self._by_id = self.table.by_id
         self.rejected: dict[ErrorCode, int] = {}
         self.states: dict[ModelVersion, tuple[VersionState, str]] = {}
         self.sources = GaugeSources()
@@ -87,8 +78,8 @@ class Metrics:
         """Counts one request; see `ports.Observer`. A failure without rows was refused at the door."""
         found = self._by_id.get(id(version))
         if found is None:
-            found = self._table.find(version, model_name)
-        series = found[context.protocol]
+            found = self.table.find(version, model_name)
+        series = found.of(context.protocol)
         if code is not None:
             series.failures[code] = series.failures.get(code, 0) + 1
             if rows == 0:
@@ -96,16 +87,11 @@ class Metrics:
                 return
         else:
             series.ok += 1
-            elapsed = finished_at - context.received_at
-            duration = series.duration
-            duration.counts[bisect_left(duration.bounds, elapsed)] += 1
-            duration.total += elapsed
+            series.duration.observe(finished_at - context.received_at)
             found.answered_rows += rows
             found.answered_at = finished_at
         found.rows += rows
-        waited = found.queued
-        waited.counts[bisect_left(waited.bounds, queued)] += 1
-        waited.total += queued
+        found.queued.observe(queued)
 
     def requests_done(
         self,
@@ -115,58 +101,40 @@ class Metrics:
         dispatched_at: Instant,
         finished_at: Instant,
     ) -> None:
-        """Notes answered requests of one batch; see `ports.Observer`."""
-        first = contexts[0].protocol
-        received = [context.received_at for context in contexts if context.protocol == first]
-        self._answers.append((version, first, received, sum(rows), dispatched_at, finished_at))
-        if len(received) < len(contexts):
-            for protocol in {context.protocol for context in contexts if context.protocol != first}:
-                others = [context.received_at for context in contexts if context.protocol == protocol]
-                self._answers.append((version, protocol, others, 0, dispatched_at, finished_at))
-        if len(self._answers) >= _NOTES:
-            self._settle()
+        """Counts answered requests of one batch; see `ports.Observer`."""
+        found = self._series(version)
+        queued = found.queued
+        protocol = contexts[0].protocol
+        series = found.of(protocol)
+        for context in contexts:
+            if context.protocol is not protocol:
+                protocol = context.protocol
+                series = found.of(protocol)
+            received = context.received_at
+            series.ok += 1
+            series.duration.observe(finished_at - received)
+            queued.observe(dispatched_at - received)
+        many = sum(rows)
+        found.rows += many
+        found.answered_rows += many
+        found.answered_at = finished_at
 
     def batch_done(
         self, version: ModelVersion, requests: int, rows: int, reason: str, backend: Nanos, ok: bool
     ) -> None:
-        """Notes one execution; see `ports.Observer`."""
-        self._batches.append((version, requests, rows, reason, backend, ok))
-        if len(self._batches) >= _NOTES:
-            self._settle()
-
-    def _settle(self) -> None:
-        """Counts what was noted. Taken first: a note that cannot be counted must not come again and again."""
-        answers, self._answers = self._answers, []
-        batches, self._batches = self._batches, []
-        for version, protocol, received, rows, dispatched_at, finished_at in answers:
-            found = self._series(version)
-            received.sort()
-            series = found[protocol]
-            series.ok += len(received)
-            series.duration.observe_since(received, finished_at)
-            found.queued.observe_since(received, dispatched_at)
-            found.rows += rows
-            found.answered_rows += rows
-            found.answered_at = max(found.answered_at, finished_at)
-        for version, requests, rows, reason, backend, ok in batches:
-            found = self._series(version)
-            found.reasons[reason] = found.reasons.get(reason, 0) + 1
-            found.batch_rows.observe(rows)
-            found.batch_requests.observe(requests)
-            found.backend.observe(backend)
-            found.failed_batches += not ok
+        """Counts one execution; see `ports.Observer`."""
+        found = self._series(version)
+        found.reasons[reason] = found.reasons.get(reason, 0) + 1
+        found.batch_rows.observe(rows)
+        found.batch_requests.observe(requests)
+        found.backend.observe(backend)
+        found.failed_batches += not ok
 
     def _series(self, version: ModelVersion) -> VersionSeries:
         found = self._by_id.get(id(version))
-        return self._table.find(version, version.model_name) if found is None else found
+        return self.table.find(version, version.model_name) if found is None else found
 
     # ------------------------------------------------------------------ the rest
-
-    @property
-    def table(self) -> SeriesTable:
-        """The counters, up to date."""
-        self._settle()
-        return self._table
 
     def version_state(self, version: ModelVersion, state: VersionState, detail: str) -> None:
         """Notes the state; an unloaded version's series are dropped a while later."""
@@ -195,7 +163,7 @@ class Metrics:
         """Returns the counters by version, for rates."""
         found = {}
         for version, series in self.table.versions().items():
-            ok = sum(protocol.ok for protocol in series.values())
-            failures = sum(sum(protocol.failures.values()) for protocol in series.values())
+            ok = sum(protocol.ok for protocol in series.protocols.values())
+            failures = sum(sum(protocol.failures.values()) for protocol in series.protocols.values())
             found[version] = Totals(ok + failures, failures, series.rows, sum(series.reasons.values()))
         return found

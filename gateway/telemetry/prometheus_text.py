@@ -38,7 +38,7 @@ class MetricsText:
         """Adds one histogram; values are divided by `unit`."""
         name, append, running = self._name, self._lines.append, 0
         bucket = f"{name}_bucket{{{labels},le=" if labels else f"{name}_bucket{{le="
-        counts = list(histogram.counts)
+        counts = histogram.counts
         for bound, count in zip(_bounds(tuple(histogram.bounds), unit), counts, strict=True):
             running += count
             append(f"{bucket}{bound} {running}\n")

@@ -30,18 +30,18 @@ class ProtocolSeries:
         self.duration = Histogram(bounds)
 
 
-class VersionSeries(dict[str, ProtocolSeries]):
-    """What is counted for one version: by protocol (the dict itself), and what its batches were like."""
+class VersionSeries:
+    """What is counted for one version: by protocol, and what its batches were like."""
 
     __slots__ = ("_bounds", "answered_at", "answered_rows", "backend", "batch_requests", "batch_rows",
-                 "failed_batches", "labels", "queued", "reasons",
+                 "failed_batches", "labels", "protocols", "queued", "reasons",
                  "retired_at", "rows")  # fmt: skip
 
     def __init__(self, labels: tuple[str, str], bounds: Sequence[Nanos]) -> None:
         """`labels` are (model, version)."""
-        super().__init__()
         self._bounds = bounds
         self.labels = labels
+        self.protocols: dict[str, ProtocolSeries] = {}
         self.rows = 0
         self.answered_rows = 0
         self.answered_at: Instant = 0
@@ -53,12 +53,12 @@ class VersionSeries(dict[str, ProtocolSeries]):
         self.failed_batches = 0
         self.retired_at: Instant | None = None
 
-    def __missing__(self, protocol: str) -> ProtocolSeries:
-        if len(self) >= _MOST_PROTOCOLS:
-            protocol = OTHER
-            if protocol in self:
-                return self[protocol]
-        series = self[protocol] = ProtocolSeries(self._bounds)
+    def of(self, protocol: str) -> ProtocolSeries:
+        """Returns where to count for `protocol`; those beyond the first sixteen share one."""
+        series = self.protocols.get(protocol)
+        if series is None:
+            name = protocol if len(self.protocols) < _MOST_PROTOCOLS else OTHER
+            series = self.protocols.setdefault(name, ProtocolSeries(self._bounds))
         return series
 
 

@@ -17,7 +17,7 @@ def statistics_of(metrics: Metrics, version: ModelVersion, now: Instant, wall_ns
     series = metrics.table.versions().get(version)
     if series is None:
         return VersionStatistics(model_name=name, version=number)
-    protocols = series.values()
+    protocols = series.protocols.values()
     executions = series.backend
     return VersionStatistics(
         model_name=name,

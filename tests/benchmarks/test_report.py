@@ -59,7 +59,10 @@ def results() -> dict[str, Any]:
             },
             "pictures_2000_per_second": run_of(),
             "bert_10_per_second": run_of() | {"valid": False, "invalid_because": ["the generator lagged"]},
-            "telemetry": {"requests_per_second": {"on": [99.0], "off": [100.0]}, "command": "c"},
+            "telemetry": {
+                "requests_per_second": {"on": [99.0], "off": [100.0]},
+                "cpu_on_vs_off": intervals.ratio([15.0, 15.0], [14.0, 15.0]), "command": "c",
+            },
         },
         "failed": {}, "scale": {"pairs": 8, "seconds": 2}, "seconds": 400, "steal_share": 0.0,
     }  # fmt: skip
