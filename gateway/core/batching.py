@@ -1,15 +1,15 @@
 """Which waiting requests leave together, and when: the queue of one model version on one backend.
 
 Time is an argument and nothing here has effects, so a world of a million requests can be replayed exactly. The engine
-calls `poll` after arrivals, completions, withdrawals and timers and does what it says.
+calls `poll` after arrivals that do not join what is held back, completions, withdrawals and timers, and obeys.
 
 Invariants (see `check_invariants`, and tests/simulation):
 * An offered item ends exactly once: refused at the door, withdrawn, or in one result as ready, expired or shed.
 * A plan holds items of one signature and never more than max_rows rows or max_batch_bytes bytes (an item that is
   larger than max_batch_bytes by itself travels alone). Queued rows and bytes never exceed their bounds.
-* With a slot free and work waiting, something leaves, unless a batch that could still grow is held back: by a
-  max_queue_delay above zero while the backend is busy, or because sending it now would gain nothing (`staging`: slow
-  models, and the briefest); then `wake_at` says until when. An expired item never enters a batch.
+* With a slot free and work waiting, something leaves, unless a batch that could still grow is held back: by
+  max_queue_delay while the backend is busy, or as sending it now would gain nothing (`staging`: slow models, and the
+  briefest); then `wake_at` says until when. An expired item never enters a batch.
 * Earliest deadline (shifted by priority) first, between and within signatures; ties by arrival. A batch may be topped
   up with small items that follow one that did not fit; that one then heads the next batch.
 * With evidence in the cost profile, a batch is the largest that its earliest deadline allows, of a slow model no more
@@ -56,12 +56,9 @@ class Batcher:
         self._groups: dict[Hashable, Group] = {}
         self._due = Agenda(_DUE)
         self._turns = Agenda(_TURN)
-        self._rows = 0
-        self._nbytes = 0
-        self._seq = 0
+        self._rows = self._nbytes = self._seq = 0
         self._latest: Instant = 0
-        self._draining = False
-        self._seen = -1
+        self._draining, self._seen = False, -1
         self.pace = Pace(limits)
         """What the door reckons with; who calls `poll` tells it how late the event loop is."""
 
@@ -140,6 +137,10 @@ class Batcher:
             self._turns.put(lane, deadline + offset, seq)
         return None
 
+    def joins(self, item: QueueItem) -> bool:
+        """Whether an item just taken in only joins what is held back, so that `poll` would decide nothing new."""
+        return self._nbytes < self._limits.max_batch_bytes and self._former.staging.joins(item, self._rows)
+
     def withdraw(self, key: int) -> bool:
         """Takes an item out; returns False if it is not waiting (it left before, or never came)."""
         item = self._items.get(key)
@@ -183,6 +184,7 @@ class Batcher:
         """
         result = PollResult([], [], [], None)
         self._former.starving = starving
+        self._former.staging.look()
         self._load.usable = usable or self._limits.instances
         ended = self._load.sync(busy_slots, now)
         if ended and not self._former.staging.quick:

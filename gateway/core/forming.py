@@ -65,6 +65,8 @@ class BatchFormer:
         if until <= now:
             return now
         deadline = min(head.deadline for head in map(Lane.head, group.lanes) if head is not None)
+        if lingers:
+            staging.linger(until, deadline)
         return min(until, deadline - (self._profile.high(rows) or 0))
 
     def form(

@@ -25,7 +25,7 @@ from collections.abc import Hashable
 
 from gateway.core.backend_load import BackendLoad
 from gateway.core.cost_profile import QUICK, CostProfile
-from gateway.core.plans import BatchPlan
+from gateway.core.plans import BatchPlan, QueueItem
 from gateway.messages import Instant, Nanos
 
 _LEAD: Nanos = 3_000_000
@@ -46,6 +46,7 @@ _ENOUGH = 8
 """So many rows leave at once: from there on most of a batch's cost is that of its rows (docs/performance-notes.md)."""
 _CROWD_OF = 64
 """How many executions long it is remembered how many rows were here at once."""
+_ANY = 1 << 60  # rows
 _UNMIXED = 16
 """So many batches in a row must have had one signature: callers of another one cannot join."""
 
@@ -54,8 +55,8 @@ class Staging:
     """Says until when a batch is held back. `cap` is the size beyond which it would not grow."""
 
     __slots__ = (
-        "_came", "_crowd", "_executions", "_load", "_luck", "_mixed", "_present", "_profile", "_round", "_row_bytes",
-        "_signature", "_until", "_wanted", "brief", "cap", "quick",
+        "_came", "_crowd", "_enough", "_executions", "_load", "_luck", "_mixed", "_present", "_profile", "_room",
+        "_room_until", "_round", "_row_bytes", "_signature", "_until", "_wanted", "brief", "cap", "quick",
     )  # fmt: skip
 
     def __init__(self, profile: CostProfile, load: BackendLoad, cap: int) -> None:
@@ -72,6 +73,8 @@ class Staging:
         self._until: Instant = 0
         self._executions = self._crowd = self._present = 0
         self._wanted = self._came = 0
+        self._enough = self._room = 0
+        self._room_until: Instant = 0
 
     def consult_profile(self, cap: int) -> None:
         """Takes over what the profile has learned, and the size cap."""
@@ -85,6 +88,7 @@ class Staging:
 
     def sent(self, plan: BatchPlan, waiting: int) -> None:
         """This batch leaves; `waiting` rows were in the queue, it included."""
+        self._room = 0
         self._settle(waiting)
         self._row_bytes = plan.nbytes // max(plan.rows, 1)
         signature = plan.signature
@@ -110,7 +114,26 @@ class Staging:
         present = load.rows + waiting
         self._present = max(self._present, present)
         # As many as lately at the most: nobody is left to come, as with callers who wait for their answers.
-        return waiting < max(_ENOUGH, load.typical_rows) and present < max(self._present, self._crowd)
+        self._enough = min(max(_ENOUGH, load.typical_rows), max(self._present, self._crowd) - load.rows)
+        return waiting < self._enough
+
+    def look(self) -> None:
+        """The queue is looked at anew: nothing lingers so far."""
+        self._room, self._room_until = _ANY, 0
+
+    def linger(self, until: Instant, deadline: Instant) -> None:
+        """A group lingers until then; its first deadline is `deadline`."""
+        due = until + (self._profile.high(self.cap) or 0)
+        self._room = min(self._room, self._enough, self.cap) if due <= deadline else 0
+        self._room_until = max(self._room_until, due)
+
+    def joins(self, item: QueueItem, waiting: int) -> bool:
+        """Whether an item that came since only joins what lingers, so that there is nothing to decide; `waiting` rows
+        are in the queue, it included."""
+        if not waiting < self._room < _ANY or item.deadline < self._room_until or item.signature is None:
+            return False
+        self._present = max(self._present, self._load.rows + waiting)
+        return True
 
     def hold_until(self, rows: int, waiting: int, nbytes: int, now: Instant) -> Instant:
         """Returns until when a batch of `rows` rows and `nbytes` bytes that could grow is held back; `now` or earlier:

@@ -88,7 +88,8 @@ class VersionScheduler:
         pending = PendingRequest(key, request, context, reply, checked, nbytes, self)
         pending.dispatched_at = now
         self.pending.admit(pending)
-        self.wake()
+        if not self.batcher.joins(item):
+            self.wake()
         return pending
 
     def withdraw(self, pending: PendingRequest) -> None:

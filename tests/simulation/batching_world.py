@@ -1,7 +1,8 @@
 """A seeded world around one Batcher: arrivals, cancellations, a backend with slots, a clock that only events move.
 
-The world does exactly what the batcher says and nothing else: it polls after arrivals, completions, withdrawals and at
-`wake_at`. It checks on every step what must always hold, and at the end that every item ended exactly once.
+The world does exactly what the batcher says and nothing else: it polls after arrivals (unless they only join what is
+held back), completions, withdrawals and at `wake_at`. It checks on every step what must always hold, and at the end
+that every item ended exactly once.
 """
 
 from __future__ import annotations
@@ -77,6 +78,7 @@ class World:
         self.sequence = 0
         self.timer_at: int | None = None
         self.polls = 0
+        self.stirred = False
 
     def run(self) -> World:
         self._at(0, "arrive", 0)
@@ -87,8 +89,10 @@ class World:
             assert when >= self.now
             self.now = when
             getattr(self, "_" + kind)(what)
+            self.stirred |= kind != "arrive"
             # Everything that happens at one instant is one turn of the event loop: one poll for all of it.
-            if not self.events or self.events[0][0] > when:
+            if self.stirred and (not self.events or self.events[0][0] > when):
+                self.stirred = False
                 self._poll()
         assert len(self.batcher) == 0, f"{len(self.batcher)} items are stuck"
         assert self.batcher.queued_rows == self.batcher.queued_bytes == 0
@@ -131,6 +135,7 @@ class World:
             else:
                 self.waiting[key] = item
                 heappush(self.due, (item.deadline, key))
+                self.stirred |= not self._joins(item)
                 if rng.randrange(100) < scenario.cancel_percent:
                     self._at(self.now + rng.randint(0, 20 * MS), "leave", key)
             made = key + 1
@@ -146,6 +151,10 @@ class World:
         assert self.batcher.withdraw(key) == waiting, "withdraw says whether the item was waiting"
         if waiting:
             self._end(key, "withdrawn")
+
+    def _joins(self, item: QueueItem) -> bool:
+        """Whether the batcher need not be asked because of `item`."""
+        return self.batcher.joins(item)
 
     def _timer(self, _: object) -> None:
         self.timer_at = None

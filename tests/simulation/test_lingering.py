@@ -66,6 +66,29 @@ def test_callers_who_wait_for_their_answers_lose_next_to_nothing(
     assert lingering < 1.12 * span()
 
 
+class AlwaysAsked(World):
+    """Polls after every arrival."""
+
+    def _joins(self, item: QueueItem) -> bool:
+        return super()._joins(item) and False
+
+
+@pytest.mark.parametrize("rate", [2_000, 5_000, 20_000])
+@pytest.mark.parametrize("instances", [1, 2])
+@pytest.mark.parametrize("unlike", [{}, {"rows": (1, 1, 3), "signatures": 2}, {"nbytes": 4000}, {"cancel_percent": 20}])
+def test_where_nobody_is_asked_nothing_would_have_been_decided(rate: int, instances: int, unlike: Any) -> None:
+    timeouts = (2 * MS, 3 * MS, 5 * MS, SECOND, SECOND, SECOND)
+    limits = BatchLimits(max_rows=16, instances=instances, max_batch_bytes=20_000)
+    scenario = Scenario(
+        items=2_000, limits=limits, slots=2 * instances, cost=brief, rate=rate, timeouts=timeouts, **unlike
+    )
+    asked, always = World(scenario, rate).run(), AlwaysAsked(scenario, rate).run()
+    assert [plan.keys for plan in asked.plans] == [plan.keys for plan in always.plans]
+    assert asked.outcomes == always.outcomes
+    if rate == 5_000 and instances == 1 and "signatures" not in unlike:
+        assert asked.polls < 0.9 * always.polls
+
+
 def lingering(rows: int, **more: Any) -> Batcher:
     """Returns a batcher that knows `COSTS` and one signature; 4 rows are in flight, `rows` wait since 1 ms."""
     profile = CostProfile()
