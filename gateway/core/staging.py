@@ -42,7 +42,7 @@ _MOST_LUCK, _FIRST_LUCK, _TRY_EVERY = 8, 2, 32
 BRIEF: Nanos = 2_000_000
 """Below this an execution is brief. Above, the way there, which is not gone while something lingers, costs more than
 fewer batches save. Nothing lingers longer either: what runs then takes longer than it should."""
-_ENOUGH = 8
+_ENOUGH = 4
 """So many rows leave at once: from there on most of a batch's cost is that of its rows (docs/performance-notes.md)."""
 _CROWD_OF = 64
 """How many executions long it is remembered how many rows were here at once."""
