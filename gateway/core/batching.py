@@ -202,6 +202,8 @@ class Batcher:
             if not self._items:
                 return result
         first = self._due.entries[0][0]
+        if free_slots <= 0:
+            self._former.staging.full(first)
         result.wake_at = first if wake_at is None or first < wake_at else wake_at
         return result
 
@@ -306,8 +308,6 @@ class Batcher:
         self._rows -= rows
         self._nbytes -= nbytes
         return BatchPlan(keys, rows, nbytes, signature, reason)
-
-    # -- self-check -------------------------------------------------------------------------------------------------
 
     def check_invariants(self) -> None:
         """Raises AssertionError if the accounts, lanes and agendas disagree. O(n); for tests and simulation."""

@@ -46,7 +46,7 @@ _ENOUGH = 4
 """So many rows leave at once: from there on most of a batch's cost is that of its rows (docs/performance-notes.md)."""
 _CROWD_OF = 64
 """How many executions long it is remembered how many rows were here at once."""
-_ANY = 1 << 60  # rows
+_FULL, _ANY = 1 << 59, 1 << 60  # rows
 _UNMIXED = 16
 """So many batches in a row must have had one signature: callers of another one cannot join."""
 
@@ -127,12 +127,18 @@ class Staging:
         self._room = min(self._room, self._enough, self.cap) if due <= deadline else 0
         self._room_until = max(self._room_until, due)
 
+    def full(self, deadline: Instant) -> None:
+        """Every slot is taken; the first deadline in the queue is `deadline`."""
+        if self.brief:
+            self._room, self._room_until = _FULL, deadline
+
     def joins(self, item: QueueItem, waiting: int) -> bool:
-        """Whether an item that came since only joins what lingers, so that there is nothing to decide; `waiting` rows
-        are in the queue, it included."""
+        """Whether an item that came since only joins what lingers, or waits for a slot, so that there is nothing to
+        decide; `waiting` rows are in the queue, it included."""
         if not waiting < self._room < _ANY or item.deadline < self._room_until or item.signature is None:
             return False
-        self._present = max(self._present, self._load.rows + waiting)
+        if self._room < _FULL:
+            self._present = max(self._present, self._load.rows + waiting)
         return True
 
     def hold_until(self, rows: int, waiting: int, nbytes: int, now: Instant) -> Instant:
