@@ -1,7 +1,7 @@
 """Which waiting requests leave together, and when: the queue of one model version on one backend.
 
 Time is an argument and nothing here has effects, so a world of a million requests can be replayed exactly. The engine
-calls `poll` after arrivals that do not join what is held back, completions, withdrawals and timers, and obeys.
+calls `poll` after arrivals (all but those of `joins`), completions, withdrawals and timers and does what it says.
 
 Invariants (see `check_invariants`, and tests/simulation):
 * An offered item ends exactly once: refused at the door, withdrawn, or in one result as ready, expired or shed.
@@ -138,7 +138,7 @@ class Batcher:
         return None
 
     def joins(self, item: QueueItem) -> bool:
-        """Whether an item just taken in only joins what is held back, so that `poll` would decide nothing new."""
+        """Whether an item just taken in joins what is held back or waits for a slot: nothing new to decide."""
         return self._nbytes < self._limits.max_batch_bytes and self._former.staging.joins(item, self._rows)
 
     def withdraw(self, key: int) -> bool:
@@ -203,7 +203,7 @@ class Batcher:
                 return result
         first = self._due.entries[0][0]
         if free_slots <= 0:
-            self._former.staging.full(first)
+            self._former.staging.full(first, busy_slots)
         result.wake_at = first if wake_at is None or first < wake_at else wake_at
         return result
 

@@ -127,9 +127,9 @@ class Staging:
         self._room = min(self._room, self._enough, self.cap) if due <= deadline else 0
         self._room_until = max(self._room_until, due)
 
-    def full(self, deadline: Instant) -> None:
-        """Every slot is taken; the first deadline in the queue is `deadline`."""
-        if self.brief:
+    def full(self, deadline: Instant, busy: int) -> None:
+        """Every slot is taken, `busy` of them by this queue; the first deadline in it is `deadline`."""
+        if busy:  # one of its own ends, and somebody looks; that another queue of the version lets go is not heard
             self._room, self._room_until = _FULL, deadline
 
     def joins(self, item: QueueItem, waiting: int) -> bool:

@@ -2,8 +2,9 @@
 
 Invariants: a request is in `pending` from `submit` until exactly one of answered, failed, withdrawn; a slot is held
 exactly while its batch is in flight; no exception of a caller's reply, of a backend or of a merge ends the scheduler;
-every deadline fires on its own, queued or running. Decisions are taken once per event-loop turn (`_wake`), so that all
-requests that arrived together can leave together; how long somebody waits beside a free slot is the batcher's business.
+every deadline fires on its own, queued or running. Decisions are taken once per event-loop turn (`Turn`), so that all
+requests that arrived together can leave together, and where something may come of them (`Batcher.joins`); how long
+somebody waits beside a free slot is the batcher's business.
 """
 
 from __future__ import annotations
@@ -88,7 +89,9 @@ class VersionScheduler:
         pending = PendingRequest(key, request, context, reply, checked, nbytes, self)
         pending.dispatched_at = now
         self.pending.admit(pending)
-        if not self.batcher.joins(item):
+        if self.batcher.joins(item):
+            self._turn.note(now)
+        else:
             self.wake()
         return pending
 
@@ -199,6 +202,7 @@ class VersionScheduler:
         replica = self.flights.take(batch, now)
         if replica is None:
             self._fail_batch(batch, unreachable(), now)
+            self.wake()
             return
         if self.tap is not None:
             batch.copies = any(member.context.protocol is SHADOW for member in batch.members)
@@ -217,6 +221,7 @@ class VersionScheduler:
             _log.exception("sending a batch of %s", self.version)
             self.flights.end(batch, now)
             self._fail_batch(batch, internal(), now)
+            self.wake()
 
     def _done(self, batch: Batch, outcome: BackendResponse | GatewayError) -> None:
         """The backend answered `batch`: exactly one call per batch that was sent and not cancelled."""

@@ -12,20 +12,33 @@ from gateway.ports import Clock
 class Turn:
     """Calls `decide` with the time, once, at the end of a turn in which it was asked to; measures how late that is."""
 
-    __slots__ = ("_asked", "_clock", "_decide", "delay")
+    __slots__ = ("_asked", "_clock", "_decide", "_noted", "delay")
 
     def __init__(self, clock: Clock, decide: Callable[[Instant], None]) -> None:
         self._clock = clock
         self._decide = decide
-        self._asked = False
+        self._asked = self._noted = False
         self.delay = LoopDelay()
 
     def ask(self) -> None:
         """Asks for one decision; repeated calls in a turn cost nothing."""
         if not self._asked:
             self._asked = True
-            self.delay.asked(self._clock.now())
+            if not self._noted:
+                self.delay.asked(self._clock.now())
             self._clock.call_soon(self._run)
+
+    def note(self, now: Instant) -> None:
+        """Something came that needs no decision: the turn is measured from it all the same."""
+        if not self._asked and not self._noted:
+            self._noted = True
+            self.delay.asked(now)
+            self._clock.call_soon(self._end)
+
+    def _end(self) -> None:
+        self._noted = False
+        if not self._asked:
+            self.delay.ran(self._clock.now())
 
     def tells(self, elapsed: Nanos, known: Nanos | None, now: Instant) -> bool:
         """Whether an execution's time is the backend's, not the loop's; one no longer than `known` always is."""

@@ -215,7 +215,7 @@ class World:
         elif not delay:
             rows = sum(self.items[key].rows for key in self.waiting)
             running = [plan.rows for plan in self.running.values()]
-            brief = self.profile.count > 0 and rows < max(8, -(-sum(running) // len(running)))
+            brief = self.profile.count > 0 and rows < max(4, -(-sum(running) // len(running)))
             assert self.longest >= 8 * MS or brief, "a quick model's batch does not wait once it is large"
         span = max(limits.max_queue_delay, 2 * len(self.running) * self.longest, 2 * MS)
         assert wake_at <= self.now + span, "a hold is bounded"
