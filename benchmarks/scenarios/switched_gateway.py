@@ -15,6 +15,7 @@ from typing import Any
 import gateway.app.telemetry
 from gateway.cli import main
 from gateway.ports import Observer
+from gateway.telemetry.observers import combined
 
 COUNT, SILENCE = signal.SIGUSR1, signal.SIGUSR2
 
@@ -41,7 +42,7 @@ class Switch:
 
 
 def _switched(*of: Any) -> Switch:
-    switch = Switch(_combined(*of))
+    switch = Switch(combined(*of))
 
     def turn(number: int, _: Any) -> None:
         switch.silent = number == SILENCE
@@ -52,6 +53,5 @@ def _switched(*of: Any) -> Switch:
 
 
 if __name__ == "__main__":
-    _combined = gateway.app.telemetry.combined
     gateway.app.telemetry.combined = _switched  # type: ignore[assignment]
     sys.exit(main())

@@ -46,7 +46,9 @@ _ENOUGH = 4
 """So many rows leave at once: from there on most of a batch's cost is that of its rows (docs/performance-notes.md)."""
 _CROWD_OF = 64
 """How many executions long it is remembered how many rows were here at once."""
-_FULL, _ANY = 1 << 59, 1 << 60  # rows
+_FULL, _ANY = 1 << 59, 1 << 60
+"""`_room`, below how many waiting rows an arrival changes nothing, is 0 or few rows; where every slot is taken it is
+`_FULL`, and `_ANY` where nothing is known, so that the queue is looked at for every arrival."""
 _UNMIXED = 16
 """So many batches in a row must have had one signature: callers of another one cannot join."""
 

@@ -6,10 +6,12 @@ import struct
 
 import pytest
 
+from gateway.backends.echo import EchoCall
 from gateway.core.batching import Batcher
 from gateway.core.cost_profile import CostProfile
 from gateway.core.merging import HeadCache
 from gateway.core.plans import BatchLimits
+from gateway.engine.batch import Batch
 from gateway.engine.flights import Flights
 from gateway.engine.scheduler import VersionScheduler
 from gateway.messages import InferRequest
@@ -33,6 +35,11 @@ def world() -> World:
         made.clock.settle()
         made.clock.advance(300 * US)
     return made
+
+
+def echo(batch: Batch) -> None:
+    assert isinstance(batch.call, EchoCall)
+    batch.call.echo()
 
 
 def test_slots_that_another_queue_of_the_version_held_are_used_when_they_are_free(world: World) -> None:
@@ -69,13 +76,12 @@ def test_a_turn_that_begins_with_such_an_arrival_is_measured_all_the_same(world:
         world.ask((3, 3))
         world.clock.pass_time(8 * MILLISECOND)  # the loop is busy: what has come is read at the end
         for batch in list(world.scheduler.in_flight):
-            assert batch.call is not None
-            batch.call.echo()  # type: ignore[attr-defined]
+            echo(batch)
         world.clock.settle()
         assert len(world.backend.calls) > asked
         while world.scheduler.in_flight:
             world.clock.advance(300 * US)
-            next(iter(world.scheduler.in_flight)).call.echo()  # type: ignore[union-attr]
+            echo(next(iter(world.scheduler.in_flight)))
             world.clock.settle()
     now = world.scheduler.profile.high(1)
     assert known is not None
