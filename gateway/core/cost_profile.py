@@ -28,8 +28,8 @@ while a lasting change still arrives within a few executions."""
 _FORGET_AFTER = 1024
 _SOLID = 8
 """Executions in a bucket before its throughput is compared with others'."""
-_SOLID_TOTAL = 256
-"""Executions altogether before `best_rows` says anything."""
+_EVIDENCE = 768
+"""Executions altogether before `best_rows` says anything, times the gain asked for: much is seen sooner than little."""
 _TWICE = 2
 """A size is given up although nothing as large was seen if so many times the best one gained nothing and was not quick.
 That is right where the cost is a constant and so much a row; where it is not, the batches that ignore what was learned
@@ -179,7 +179,7 @@ class CostProfile:
         self._rate = max(rates) if rates else None
 
     def _find_best(self, max_rows: int, min_gain_percent: int) -> int:
-        if self._count < _SOLID_TOTAL or min_gain_percent < 1:
+        if self._count * min_gain_percent < _EVIDENCE:
             return max_rows
         limit = bisect_left(_TOPS, max_rows)
         solid = [

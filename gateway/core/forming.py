@@ -1,8 +1,9 @@
 """How large the next batch of a group is, what is in it, and what is shed to make it worth sending.
 
 With evidence in the cost profile a batch is the largest that its earliest deadline allows, and capped where more rows
-buy no throughput. An item is shed if by itself it would be answered too late, or if its deadline would force a batch so
-small that those behind it come too late. Without evidence nothing is shed and nothing is capped.
+buy no throughput, or too little for a slow model that has time to spare. An item is shed if by itself it would be
+answered too late, or if its deadline would force a batch so small that those behind it come too late. Without evidence
+nothing is shed and nothing is capped.
 """
 
 from __future__ import annotations
@@ -18,6 +19,12 @@ _EXPLORE_EVERY = 64
 """One in so many batches ignores the learned cap on their size, so that the cap can be unlearned."""
 _LOOK_PAST = 8
 """How many items that do not fit may be passed over while a batch is topped up."""
+_SPARE = 2
+"""Of a slow model a larger batch must promise one part in so many of the time that its instances idle as throughput.
+
+Of n rows that wait, answered one after the other, all but the last are answered sooner than as one batch; but whoever
+comes until then waits for what the batch would have saved. With a share u of the time in use these n (n - 1) / 2 times
+what a row takes outweigh n (n - 1) u / (1 - u) times what is saved a row if less than (1 - u) / 2 of it is saved."""
 
 
 class BatchFormer:
@@ -36,9 +43,15 @@ class BatchFormer:
 
     def consult_profile(self) -> None:
         """Takes over the size cap that the profile has learned."""
-        if self._limits.batchable:
-            self.cap = self._profile.best_rows(self._limits.max_rows, self._limits.min_gain_percent)
-            self.staging.consult_profile(self.cap)
+        limits = self._limits
+        if not limits.batchable:
+            return
+        self.cap = self._profile.best_rows(limits.max_rows, limits.min_gain_percent)
+        self.staging.consult_profile(self.cap)
+        if limits.min_gain_percent and not self.staging.quick:
+            spare = 100 - self._load.utilization_percent
+            self.cap = self._profile.best_rows(limits.max_rows, max(limits.min_gain_percent, spare // _SPARE))
+            self.staging.cap = self.cap
 
     def hold_until(self, group: Group, waiting: int, nbytes: int, now: Instant) -> Instant:
         """Returns until when a group that may still grow is held back; `now` or earlier means: it leaves. `waiting`

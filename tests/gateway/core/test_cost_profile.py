@@ -77,6 +77,8 @@ def test_best_rows_needs_evidence_and_finds_the_knee() -> None:
     assert learned((1, 9 * MS), (2, 18 * MS), times=128).best_rows(32) == 1
     assert learned((1, 3 * MS), (2, 6 * MS), times=128).best_rows(32) == 32, "the gateway gains by fewer batches"
     assert learned((1, 9 * MS), times=256).best_rows(32) == 32
+    assert learned((1, 9 * MS), (2, 18 * MS), times=20).best_rows(32) == 32
+    assert learned((1, 9 * MS), (2, 18 * MS), times=20).best_rows(32, 30) == 1, "much is seen sooner than little"
     assert learned((2, 9 * MS), (3, 9 * MS * 3 // 2), times=128).best_rows(32) == 32, "three are not twice two"
 
 
