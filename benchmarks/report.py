@@ -239,7 +239,7 @@ def _scenarios(results: Results) -> list[str]:
         parts += ["", _command(many["command"])]
     for key, title in _OPEN_LOOPS.items():
         if key in rows:
-            parts += [f"## {title}\n", *_picture(results, key), _open_loop(rows[key])]
+            parts += [f"## {title}\n", *_picture(results, key), _open_loop(rows[key]), *_machine_share(rows[key])]
             parts += [_invalid(rows[key]), _command(rows[key]["command"])]
     if "telemetry" in rows:
         ratio, rates = results["ratios"]["telemetry_on_vs_off"], rows["telemetry"]["requests_per_second"]
@@ -281,6 +281,18 @@ def _open_loop(row: dict[str, Any]) -> str:
             f"\nCPU us per request: {used}.\n",
         ]
     )  # fmt: skip
+
+
+def _machine_share(row: dict[str, Any]) -> list[str]:
+    """Says what the same load costs where nobody waits for another, and what an ideal server would make of it."""
+    if "ideal_p99_us" not in row:
+        return []
+    even = row["evenly_spaced"]["latency_us"]
+    return [
+        f"Evenly spaced at the same rate: p50 {even['p50'] / 1000:.1f} ms, p99 {even['p99'] / 1000:.1f} ms. An ideal "
+        f"server that takes that p50 for each and answers one after the other would have a p99 of "
+        f"{row['ideal_p99_us'] / 1000:.1f} ms at these very arrivals (Poisson).\n"
+    ]
 
 
 def _invalid(row: dict[str, Any]) -> str:

@@ -6,24 +6,47 @@ import statistics
 from typing import Any
 
 from benchmarks.loads import LoadFailed
+from benchmarks.scenarios import ideal_queue
 from benchmarks.scenarios.session import Session
+from gateway.bench import plan
 
 SHARES = (0.2, 0.6, 1.0, 1.4, 2.0)
 """Offered load of the goodput curve, as shares of the capacity."""
 SLO_MS = 100
 HEAVY_SLO_MS = 200
+_BERT_RATE = 10
 _IN_TIME = 0.98
 _FIRST_RATE, _LEAST_RATE, _MOST_RATE = 8_000.0, 500.0, 50_000.0
 _DIRECT = "triton_0us"
 
 
 def bert_latency(session: Session) -> None:
-    """BERT shape, 128 tokens, Poisson arrivals at 10 requests/s: the p99."""
-    result = session.open_loop(
-        "sluice", "bert_shape", "grpc", 10, seconds=4 * session.scale.open_seconds, shape="input_ids:128", slo_ms=100
+    """BERT shape, 128 tokens, Poisson arrivals at 10 requests/s: the p99.
+
+    Beside it what the machine has to do with it: the same rate evenly spaced, so that nobody waits for another, and the
+    p99 of an ideal server at the very same Poisson arrivals, each request taking the p50 of those evenly spaced.
+    """
+
+    def measured(arrivals: str, share: float) -> dict[str, Any]:
+        return session.open_loop(
+            "sluice", "bert_shape", "grpc", _BERT_RATE, seconds=share * session.scale.open_seconds,
+            shape="input_ids:128", slo_ms=100, arrivals=arrivals,
+        )  # fmt: skip
+
+    even, result = measured("constant", 1.2), measured("poisson", 4)
+    asked, alone = result["asked"], even["latency_us"]
+    offsets = plan.arrivals("poisson", asked["rate"], asked["warmup_s"] + asked["seconds"], asked["seed"]) / 1000
+    waits = ideal_queue.latencies(offsets, alone["p50"])[offsets >= asked["warmup_s"] * 1e6]
+    ideal = ideal_queue.percentile(waits, 0.99)
+    session.results["scenarios"]["bert_10_per_second"] = _kept(result) | {
+        "curve": result["latency_curve_us"],
+        "evenly_spaced": {"latency_us": alone, "valid": even["valid"], "command": even["command"]},
+        "ideal_p99_us": round(ideal),
+    }
+    session.say(
+        f"  BERT shape at {_BERT_RATE}/s: p99 {result['latency_us']['p99'] / 1000:.0f} ms {_mark(result)}; "
+        f"evenly spaced {alone['p99'] / 1000:.0f} ms {_mark(even)}; ideal {ideal / 1000:.0f} ms"
     )
-    session.results["scenarios"]["bert_10_per_second"] = _kept(result) | {"curve": result["latency_curve_us"]}
-    session.say(f"  BERT shape at 10/s: p99 {result['latency_us']['p99'] / 1000:.0f} ms {_mark(result)}")
 
 
 def pictures_sustained(session: Session) -> None:

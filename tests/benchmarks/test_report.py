@@ -58,7 +58,10 @@ def results() -> dict[str, Any]:
                 "points": [{"connections": n, "requests_per_second": both} for n in (1, 1000)], "command": "c",
             },
             "pictures_2000_per_second": run_of(),
-            "bert_10_per_second": run_of() | {"valid": False, "invalid_because": ["the generator lagged"]},
+            "bert_10_per_second": run_of() | {
+                "valid": False, "invalid_because": ["the generator lagged"], "ideal_p99_us": 95_400,
+                "evenly_spaced": {"latency_us": {"p50": 36_000, "p99": 38_000}, "valid": True, "command": "c"},
+            },
             "telemetry": {
                 "requests_per_second": {"on": [99.0], "off": [100.0]},
                 "cpu_on_vs_off": intervals.ratio([15.0, 15.0], [14.0, 15.0]), "command": "c",
@@ -110,6 +113,8 @@ def test_the_page_shows_goals_commands_and_invalid_runs() -> None:
     assert shown == set(report.pictures(found))
     assert len(shown) == 8
     assert "MISSED" in report.table(found)
+    assert "Evenly spaced at the same rate: p50 36.0 ms, p99 38.0 ms" in page
+    assert "a p99 of 95.4 ms" in page
 
 
 def test_every_headline_scenario_has_command_table_and_plot() -> None:
