@@ -284,15 +284,16 @@ def _open_loop(row: dict[str, Any]) -> str:
 
 
 def _machine_share(row: dict[str, Any]) -> list[str]:
-    """Says what the same load costs where nobody waits for another, and what an ideal server would make of it."""
-    if "ideal_p99_us" not in row:
-        return []
-    even = row["evenly_spaced"]["latency_us"]
-    return [
-        f"Evenly spaced at the same rate: p50 {even['p50'] / 1000:.1f} ms, p99 {even['p99'] / 1000:.1f} ms. An ideal "
-        f"server that takes that p50 for each and answers one after the other would have a p99 of "
-        f"{row['ideal_p99_us'] / 1000:.1f} ms at these very arrivals (Poisson).\n"
-    ]
+    """Says what the same load costs where nobody waits for another, and what serving one at a time would make of it."""
+    even = row.get("evenly_spaced")
+    if even is None or not even["valid"]:
+        return [] if even is None else ["Evenly spaced the run was invalid.\n", _command(even["command"])]
+    p50, p99, queued = (even["latency_us"]["p50"] / 1000, even["latency_us"]["p99"] / 1000, row["ideal_p99_us"] / 1000)
+    said = (
+        f"Evenly spaced at the same rate: p50 {p50:.1f} ms, p99 {p99:.1f} ms. A server that takes that p50 for each, "
+        f"one after the other, would have a p99 of {queued:.1f} ms at the very arrivals above (Poisson).\n"
+    )
+    return [said, _command(even["command"])]
 
 
 def _invalid(row: dict[str, Any]) -> str:

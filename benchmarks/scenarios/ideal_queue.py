@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def latencies(instants: NDArray[np.int64], service: float) -> NDArray[np.float64]:
+def latencies(instants: NDArray[np.float64], service: float) -> NDArray[np.float64]:
     """Returns how long each of these arrivals waits for its answer, itself included, first come first served.
 
     `instants` rise; they, `service` (what each request takes) and the result are in one unit. Shapes [requests].

@@ -10,9 +10,10 @@ from gateway.messages import Instant, Nanos
 PROBE_AFTER: Nanos = 1_000_000_000
 """A backend idle for so long gets one batch although the profile says it will be late: it may have recovered."""
 _MEMORY = 8
-"""The utilization follows about the last so many batches …"""
-_LONGEST_IDLE = 4
-"""… and the time before each counts for at most so many times what was executed: a night says no more than a second."""
+"""The utilization follows about the last so many batches, by the time from the end of one to the end of the next …"""
+_LONGEST = 4
+"""… which counts for at most so many times what was executed in it: a night says no more than a second, and no
+utilization is said to be below 25 %."""
 
 
 class BackendLoad:
@@ -49,7 +50,7 @@ class BackendLoad:
 
     @property
     def utilization_percent(self) -> int:
-        """The part of the time in which instances executed, lately; 100 where nothing is known."""
+        """The part of the time in which instances executed, lately, 25 at the least; 100 where nothing is known."""
         return 100 * self._past_executed // self._past_span if self._past_span else 100
 
     def share(self, waiting: int) -> int:
@@ -104,13 +105,15 @@ class BackendLoad:
     def _remember(self, now: Instant) -> None:
         """Takes over what was executed since a batch ended before."""
         executed = self._executed // self.usable
-        span = min(now - self._ended_at, _LONGEST_IDLE * executed)
+        span = min(now - self._ended_at, _LONGEST * executed)
         self._past_executed += executed - self._past_executed // _MEMORY
         self._past_span += span - self._past_span // _MEMORY
         self._executed, self._ended_at = 0, now
 
     def _append(self, rows: int, now: Instant) -> None:
         self._elapse(now)
+        if not self._ended_at:
+            self._ended_at = now  # the first batch ever: time begins with it
         self._flight.append((rows, now if len(self._flight) < self._instances else None))
 
     def wait(self, now: Instant) -> Nanos:

@@ -8,12 +8,12 @@ from benchmarks.scenarios import ideal_queue
 
 
 def test_who_comes_while_another_is_served_waits_for_it() -> None:
-    instants = np.array([0, 100, 110, 120, 500])
+    instants = np.array([0.0, 100.0, 110.0, 120.0, 500.0])
     assert ideal_queue.latencies(instants, 30.0).tolist() == [30, 30, 50, 70, 30]
 
 
 def test_evenly_spaced_arrivals_that_fit_never_wait() -> None:
-    assert set(ideal_queue.latencies(np.arange(0, 1000, 100), 99.0)) == {99.0}
+    assert set(ideal_queue.latencies(np.arange(0.0, 1000.0, 100.0), 99.0)) == {99.0}
 
 
 def test_the_percentile_is_a_value_that_was_there() -> None:

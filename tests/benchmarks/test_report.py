@@ -115,6 +115,8 @@ def test_the_page_shows_goals_commands_and_invalid_runs() -> None:
     assert "MISSED" in report.table(found)
     assert "Evenly spaced at the same rate: p50 36.0 ms, p99 38.0 ms" in page
     assert "a p99 of 95.4 ms" in page
+    found["scenarios"]["bert_10_per_second"]["evenly_spaced"]["valid"] = False
+    assert "a p99 of" not in report.page(found)
 
 
 def test_every_headline_scenario_has_command_table_and_plot() -> None:

@@ -57,10 +57,17 @@ def test_one_stall_moves_little_and_a_lasting_change_arrives() -> None:
     assert mean > 9 * MS
 
 
-def test_what_was_not_seen_for_long_is_forgotten() -> None:
+def test_what_was_avoided_for_long_is_forgotten_and_what_was_not_is_remembered() -> None:
     profile = learned((32, 100 * MS))
-    assert profile.rows_within(50 * MS, 32) == 24
+    for _ in range(5000):
+        profile.observe(1, MS)
+    assert profile.rows_within(50 * MS, 32) == 24, "nobody needed it"
+    for turn in range(3000):
+        profile.avoided()
+        profile.observe(1 if turn % 500 else 32, MS if turn % 500 else 100 * MS)
+    assert profile.rows_within(50 * MS, 32) == 24, "it was seen now and then"
     for _ in range(1100):
+        profile.avoided()
         profile.observe(1, MS)
     assert profile.rows_within(50 * MS, 32) == 32
 
