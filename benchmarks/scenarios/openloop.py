@@ -33,7 +33,7 @@ def bert_latency(session: Session) -> None:
             shape="input_ids:128", slo_ms=100, arrivals=arrivals,
         )  # fmt: skip
 
-    even, result = measured("constant", 1.2), measured("poisson", 4)
+    even, result = measured("constant", 0.8), measured("poisson", 4)
     asked, alone = result["asked"], even["latency_us"]
     offsets = plan.arrivals("poisson", asked["rate"], asked["warmup_s"] + asked["seconds"], asked["seed"]) / 1000
     waits = ideal_queue.latencies(offsets, alone["p50"])[offsets >= asked["warmup_s"] * 1e6]
