@@ -200,8 +200,7 @@ class BatchingConfig:
     priority_step_ms: int = _setting(
         1_000, "How much later a deadline counts for each step of lower priority.", minimum=0, maximum=_DAY_MS)
     min_gain_percent: int = _setting(
-        3, "Throughput a larger batch must promise over a smaller one to be formed; 0 always takes the larger. Of a "
-        "model that takes 8 ms and more, and has time to spare, up to 37 are asked, so that rows are answered sooner.",
+        3, "Throughput a larger batch must promise over a smaller one to be formed; 0 always takes the larger.",
         minimum=0, maximum=100)
 
 

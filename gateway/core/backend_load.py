@@ -9,11 +9,6 @@ from gateway.messages import Instant, Nanos
 
 PROBE_AFTER: Nanos = 1_000_000_000
 """A backend idle for so long gets one batch although the profile says it will be late: it may have recovered."""
-_MEMORY = 8
-"""The utilization follows about the last so many batches, by the time from the end of one to the end of the next …"""
-_LONGEST = 4
-"""… which counts for at most so many times what was executed in it: a night says no more than a second, and no
-utilization is said to be below 25 %."""
 
 
 class BackendLoad:
@@ -23,18 +18,13 @@ class BackendLoad:
     corrects the estimate, so that errors do not add up.
     """
 
-    __slots__ = (
-        "_changed_at", "_ended_at", "_executed", "_flight", "_instances", "_past_executed", "_past_span", "_profile",
-        "_sent_at", "usable",
-    )  # fmt: skip
+    __slots__ = ("_flight", "_instances", "_profile", "_sent_at", "usable")
 
     def __init__(self, instances: int, profile: CostProfile) -> None:
         self._instances = instances
         self._profile = profile
         self._flight: list[tuple[int, Instant | None]] = []
         self._sent_at: Instant | None = None
-        self._changed_at = self._ended_at = 0
-        self._executed = self._past_executed = self._past_span = 0
         self.usable = instances
         """Instances that can be reached; fewer while replicas are away."""
 
@@ -47,11 +37,6 @@ class BackendLoad:
     def idle(self) -> bool:
         """Whether a batch sent now would execute at once."""
         return len(self._flight) < self._instances
-
-    @property
-    def utilization_percent(self) -> int:
-        """The part of the time in which instances executed, lately, 25 at the least; 100 where nothing is known."""
-        return 100 * self._past_executed // self._past_span if self._past_span else 100
 
     def share(self, waiting: int) -> int:
         """Returns an instance's part of the rows in flight and these, rounded up."""
@@ -80,14 +65,12 @@ class BackendLoad:
             return 0
         ended = 0
         if len(flight) > busy:
-            self._elapse(now)
             for rows, _ in flight[: len(flight) - busy]:
                 ended += rows
             del flight[: len(flight) - busy]
             for index, (rows, since) in enumerate(flight[: self._instances]):
                 if since is None:
                     flight[index] = (rows, now)
-            self._remember(now)
         while len(flight) < busy:
             self._append(0, now)  # sent by someone else; of unknown size
         return ended
@@ -97,23 +80,7 @@ class BackendLoad:
         self._append(rows, now)
         self._sent_at = now
 
-    def _elapse(self, now: Instant) -> None:
-        """Counts what was executed since the batches in flight changed."""
-        self._executed += min(len(self._flight), self.usable) * (now - self._changed_at)
-        self._changed_at = now
-
-    def _remember(self, now: Instant) -> None:
-        """Takes over what was executed since a batch ended before."""
-        executed = self._executed // self.usable
-        span = min(now - self._ended_at, _LONGEST * executed)
-        self._past_executed += executed - self._past_executed // _MEMORY
-        self._past_span += span - self._past_span // _MEMORY
-        self._executed, self._ended_at = 0, now
-
     def _append(self, rows: int, now: Instant) -> None:
-        self._elapse(now)
-        if not self._ended_at:
-            self._ended_at = now  # the first batch ever: time begins with it
         self._flight.append((rows, now if len(self._flight) < self._instances else None))
 
     def wait(self, now: Instant) -> Nanos:

@@ -12,9 +12,9 @@ Invariants (see `check_invariants`, and tests/simulation):
   briefest); then `wake_at` says until when. An expired item never enters a batch.
 * Earliest deadline (shifted by priority) first, between and within signatures; ties by arrival. A batch may be topped
   up with small items that follow one that did not fit; that one then heads the next batch.
-* With evidence in the cost profile, a batch is the largest that its earliest deadline allows and that pays (`forming`),
-  of a slow model no more than one instance's share of what waits and runs; and an item that would be answered too late
-  is shed before it makes others late. Without evidence nothing is shed, unless the event loop itself is late (`pace`).
+* With evidence in the cost profile, a batch is the largest that its earliest deadline allows, of a slow model no more
+  than one instance's share of what waits and runs; and an item that would be answered too late is shed before it makes
+  others late. Without evidence nothing is shed, unless the event loop itself is late (`pace`).
 """
 
 from __future__ import annotations

@@ -3,9 +3,8 @@
 Sizes fall into buckets (1, 2, 3, 4, 6, 8, 12, 16, ...). Each bucket keeps an average time and an upper quantile, both
 exponentially forgetting. A larger batch never counts as faster than a smaller one. A size never seen costs at least
 what smaller sizes cost; where nothing smaller was seen either there is no evidence (None), and whoever asks should
-try: being optimistic about the unknown is how it becomes known. For the same reason a bucket is forgotten that was not
-seen while batches were made smaller again and again for what sizes are known to take (`avoided`): a time that keeps a
-size from being used could otherwise never be corrected. What is not used for other reasons is remembered.
+try: being optimistic about the unknown is how it becomes known. A bucket that was not seen for long is forgotten for
+the same reason: a time that keeps a size from being used could otherwise never be corrected.
 
 All arithmetic is on integers, every call is O(number of buckets) or better, and the memory is constant.
 """
@@ -29,9 +28,8 @@ while a lasting change still arrives within a few executions."""
 _FORGET_AFTER = 1024
 _SOLID = 8
 """Executions in a bucket before its throughput is compared with others'."""
-_SOLID_TOTAL, _SOLID_GAIN = 256, 3
-"""Executions altogether before `best_rows` says anything, if so many per cent are to be gained; where more are, fewer
-executions in proportion: much is seen sooner than little."""
+_SOLID_TOTAL = 256
+"""Executions altogether before `best_rows` says anything."""
 _TWICE = 2
 """A size is given up although nothing as large was seen if so many times the best one gained nothing and was not quick.
 That is right where the cost is a constant and so much a row; where it is not, the batches that ignore what was learned
@@ -78,13 +76,13 @@ class _Bucket:
 class CostProfile:
     """The learned execution times of one model version on one replica. Times in nanoseconds, sizes in rows."""
 
-    __slots__ = ("_avoided", "_best", "_buckets", "_count", "_fresh_at", "_highs", "_means", "_rate")
+    __slots__ = ("_best", "_buckets", "_count", "_fresh_at", "_highs", "_means", "_rate")
 
     def __init__(self) -> None:
         self._buckets: list[_Bucket | None] = [None] * len(_TOPS)
         self._means: list[Nanos | None] = [None] * len(_TOPS)
         self._highs: list[Nanos | None] = [None] * len(_TOPS)
-        self._avoided = self._count = 0
+        self._count = 0
         self._fresh_at = 0
         self._rate: int | None = None
         self._best: dict[tuple[int, int], int] = {}
@@ -106,16 +104,11 @@ class CostProfile:
         bucket = self._buckets[index]
         if bucket is None:
             bucket = self._buckets[index] = _Bucket()
-        self._count += 1
-        bucket.seen_at = self._avoided
+        self._count = bucket.seen_at = self._count + 1
         bucket.add(rows, elapsed)
         self._retable()
         if self._count - self._fresh_at >= _REFRESH or self._count <= _REFRESH:
             self._refresh()
-
-    def avoided(self) -> None:
-        """Notes that a batch is smaller than it could be, for what a larger one is known to take."""
-        self._avoided += 1
 
     def mean(self, rows: int) -> Nanos | None:
         """Returns the average time of `rows` rows, or None without evidence."""
@@ -162,8 +155,8 @@ class CostProfile:
         return self._rate
 
     def _retable(self) -> None:
-        """Rebuilds the monotone tables and forgets buckets that were avoided for long."""
-        oldest = self._avoided - _FORGET_AFTER
+        """Rebuilds the monotone tables and forgets buckets that were not seen for long."""
+        oldest = self._count - _FORGET_AFTER
         mean: Nanos | None = None
         high: Nanos | None = None
         for index, bucket in enumerate(self._buckets):
@@ -186,7 +179,7 @@ class CostProfile:
         self._rate = max(rates) if rates else None
 
     def _find_best(self, max_rows: int, min_gain_percent: int) -> int:
-        if min_gain_percent < 1 or self._count < min(_SOLID_TOTAL, _SOLID_TOTAL * _SOLID_GAIN // min_gain_percent):
+        if self._count < _SOLID_TOTAL or min_gain_percent < 1:
             return max_rows
         limit = bisect_left(_TOPS, max_rows)
         solid = [

@@ -1,9 +1,8 @@
 """How large the next batch of a group is, what is in it, and what is shed to make it worth sending.
 
 With evidence in the cost profile a batch is the largest that its earliest deadline allows, and capped where more rows
-buy no throughput, or too little for a slow model that has time to spare. An item is shed if by itself it would be
-answered too late, or if its deadline would force a batch so small that those behind it come too late. Without evidence
-nothing is shed and nothing is capped.
+buy no throughput. An item is shed if by itself it would be answered too late, or if its deadline would force a batch so
+small that those behind it come too late. Without evidence nothing is shed and nothing is capped.
 """
 
 from __future__ import annotations
@@ -19,46 +18,27 @@ _EXPLORE_EVERY = 64
 """One in so many batches ignores the learned cap on their size, so that the cap can be unlearned."""
 _LOOK_PAST = 8
 """How many items that do not fit may be passed over while a batch is topped up."""
-_SPARE = 2
-"""Of a slow model a larger batch must promise one part in so many of the time that its instances idle as throughput.
-
-Of n rows that wait each is answered sooner by n (n - 1) / 2 times what a row takes, in sum, if they go one by one; but
-each batch saves something a row, and they and whoever comes until the queue is empty wait for what was not saved:
-n (n - 1) / (1 - u) times that, with a share u of the time in use. So one by one is better if less than (1 - u) / 2 of a
-row is saved (simulated, the break-even lies there for u from 0.3 to 0.7). That is an approximation for batches in
-between and for large savings; so only sizes far below the largest that pays are chosen for it: where much of what a
-batch costs is fixed, one a little smaller than all that waits would pay that twice."""
-_FACTOR = 3
-"""How far: so many times smaller, at the least."""
 
 
 class BatchFormer:
     """Takes batches out of groups. Strikes what it takes off the group's count, not off the batcher's accounts."""
 
-    __slots__ = ("_capped", "_limits", "_load", "_most", "_profile", "cap", "staging", "starving")
+    __slots__ = ("_capped", "_limits", "_load", "_profile", "cap", "staging", "starving")
 
     def __init__(self, limits: BatchLimits, profile: CostProfile, load: BackendLoad) -> None:
         self._limits = limits
         self._profile = profile
         self._load = load
         self._capped = 0
-        self.cap = self._most = limits.max_rows
+        self.cap = limits.max_rows
         self.staging = Staging(profile, load, limits.max_rows)
         self.starving = False
 
     def consult_profile(self) -> None:
         """Takes over the size cap that the profile has learned."""
-        limits = self._limits
-        if not limits.batchable:
-            return
-        least = limits.min_gain_percent
-        self.cap = self._most = self._profile.best_rows(limits.max_rows, least)
-        self.staging.consult_profile(self.cap)
-        if least and not self.staging.quick:
-            spare = (100 - self._load.utilization_percent) // _SPARE
-            small = self._profile.best_rows(limits.max_rows, spare) if spare > least else self.cap
-            if _FACTOR * small <= self.cap:
-                self.cap = small
+        if self._limits.batchable:
+            self.cap = self._profile.best_rows(self._limits.max_rows, self._limits.min_gain_percent)
+            self.staging.consult_profile(self.cap)
 
     def hold_until(self, group: Group, waiting: int, nbytes: int, now: Instant) -> Instant:
         """Returns until when a group that may still grow is held back; `now` or earlier means: it leaves. `waiting`
@@ -120,8 +100,6 @@ class BatchFormer:
                         shed.append(item)
                     continue
             cut = blocked and cap < self.cap and limit == cap  # by an instance's share: it is not full
-            if blocked and (limit < cap or self._most < min(group.rows, self._limits.max_rows)):
-                profile.avoided()
             reason = BatchReason.DRAIN if draining else self._reason(group, blocked and not cut, limit < cap, now)
             for item in chosen:
                 group.rows -= item.rows
@@ -215,7 +193,7 @@ class BatchFormer:
         if blocked:
             return BatchReason.DEADLINE if squeezed else BatchReason.FULL
         limits = self._limits
-        if group.rows >= self._most:
+        if group.rows >= self.cap:
             return BatchReason.FULL
         if limits.max_queue_delay and self._load.busy:
             return BatchReason.DELAY if now - group.since >= limits.max_queue_delay else BatchReason.DEADLINE

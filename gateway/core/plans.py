@@ -139,8 +139,7 @@ class BatchLimits:
     batch that could still grow may be held back while the backend is busy, beside what `staging` holds back.
     `instances` is how many batches the backend executes at once (slots beyond that are staged). An item of
     priority p is ordered as if its deadline were (p - default_priority) * priority_step later. `min_gain_percent` is
-    the throughput a larger batch must promise over a smaller one to be worth it (of slow models with time to spare
-    more is asked, see `forming`); 0 switches that cap off.
+    the throughput a larger batch must promise over a smaller one to be worth it; 0 switches that cap off.
     """
 
     max_rows: int
