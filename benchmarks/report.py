@@ -239,8 +239,8 @@ def _scenarios(results: Results) -> list[str]:
         parts += ["", _command(many["command"])]
     for key, title in _OPEN_LOOPS.items():
         if key in rows:
-            parts += [f"## {title}\n", *_picture(results, key), _open_loop(rows[key]), *_machine_share(rows[key])]
-            parts += [_invalid(rows[key]), _command(rows[key]["command"])]
+            parts += [f"## {title}\n", *_picture(results, key), _open_loop(rows[key])]
+            parts += [_invalid(rows[key]), _command(rows[key]["command"]), *_machine_share(rows[key])]
     if "telemetry" in rows:
         ratio, rates = results["ratios"]["telemetry_on_vs_off"], rows["telemetry"]["requests_per_second"]
         cpu = rows["telemetry"]["cpu_on_vs_off"]
